@@ -1,0 +1,201 @@
+"""Cutting and merging tiles: this project beside np.copy, patchify, tiler and MONAI, in one run.
+
+    python benchmarks/tiling.py --data BUSI_FOLDER --json results/benchmarks/tiling.json
+
+100 images (spread evenly over the data set; random ones of like sizes without it) and one of 8192x8192 pixels. Every way
+ends with the same product: one contiguous array of all tiles, or the image cropped to its own size; this is checked before
+anything is timed. Each way gets its input in the layout that it takes (channels first for MONAI), made before the clock
+starts, and its fastest fitting settings. The ways take turns within each repetition, so what else the machine does falls on
+all alike: judge by the ratios. `np.copy` copies the padded image (cutting) or the image (merging).
+
+Cutting is timed twice: 'freed', each result dropped at once, which leaves the allocator warm; and 'kept', all results held,
+where fresh memory costs more than the cutting.
+"""
+import argparse
+import gc
+import os
+import time
+from pathlib import Path
+
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+
+import numpy as np
+import torch
+from PIL import Image
+
+from busiseg_nb.core import provenance, write_json
+from busiseg_nb.tiling import make_grid, merge_tiles, tile_image
+
+S = 256
+
+
+def images(root, n=100):
+    "n (H,W,3) uint8 images and a word on where they are from"
+    files = sorted(p for p in Path(root).glob('*/*.png') if '_mask' not in p.name) if root else []
+    if files:
+        pick = np.linspace(0, len(files) - 1, n).round().astype(int)
+        return [np.array(Image.open(files[i]).convert('RGB')) for i in pick], f'{n} of the {len(files)} images of BUSI'
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, (rng.integers(310, 720), rng.integers(190, 1049), 3), np.uint8) for _ in range(n)], \
+        f"{n} random images of BUSI's range of sizes"
+
+
+def padded(a):
+    g = make_grid(a.shape, S)
+    return np.pad(a, [(0, p - n) for p, n in zip(g.padded, a.shape)] + [(0, 0)]*(a.ndim - 2))
+
+
+def planes(a):
+    "(1,C,H,W) tensor, MONAI's layout"
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(a if a.ndim == 3 else a[..., None], -1, 0)))[None]
+
+
+# --- cutting: prepare(image) -> input; cut(input) -> tiles; view(tiles, image) -> (N,S,S[,C]) to compare
+
+def cut_patchify(a):
+    from patchify import patchify
+    p = padded(a)
+    shape = (S, S, *a.shape[2:])
+    return np.ascontiguousarray(patchify(p, shape, step=S)).reshape(-1, *shape)
+
+
+def cut_tiler(a):
+    from tiler import Tiler
+    t = Tiler(a.shape, (S, S, *a.shape[2:]), channel_dimension=2 if a.ndim == 3 else None)
+    return np.asarray(t.get_all_tiles(a))
+
+
+def cut_monai(x):
+    from monai.inferers import SlidingWindowSplitter
+    return torch.cat([t for t, _ in SlidingWindowSplitter((S, S), overlap=0., pad_mode='constant')(x)])
+
+
+def from_planes(t, a): return np.moveaxis(t.numpy(), 1, -1).reshape(len(t), S, S, *a.shape[2:])
+
+
+CUT = {'np.copy': (padded, np.copy, None),
+       'ours': (lambda a: a, lambda a: tile_image(a, S)[0], lambda t, a: t),
+       'patchify': (lambda a: a, cut_patchify, lambda t, a: t),
+       'tiler': (lambda a: a, cut_tiler, lambda t, a: t.reshape(-1, S, S, *a.shape[2:])),
+       'monai': (planes, cut_monai, from_planes)}
+
+
+# --- merging: prepare(image) -> input; merge(input) -> image
+
+def merge_patchify(x):
+    from patchify import unpatchify
+    tiles, p, (h, w) = x
+    return unpatchify(tiles, p)[:h, :w].copy()
+
+
+def pre_patchify(a):
+    t, g = tile_image(a, S)
+    return t.reshape(g.rows, g.cols, *[1]*(a.ndim - 2), S, S, *a.shape[2:]), (*g.padded, *a.shape[2:]), a.shape[:2]
+
+
+def merge_tiler(x):
+    from tiler import Merger, Tiler
+    tiles, shape = x
+    t = Tiler(shape, (S, S, *shape[2:]), channel_dimension=2 if len(shape) == 3 else None)
+    m = Merger(t, save_visits=False, data_dtype=tiles.dtype)
+    m.add_batch(0, len(tiles), tiles)
+    return m.merge(normalize_by_weights=False, dtype=tiles.dtype)
+
+
+def merge_monai(x):
+    from monai.inferers import AvgMerger
+    tiles, g, dtype = x
+    n = tiles.shape[1]
+    m = AvgMerger((1, n, *g.padded), (1, n, g.height, g.width))
+    for t, yx in zip(tiles, g.origins): m.aggregate(t[None], yx)
+    return m.finalize().to(dtype).contiguous()
+
+
+def pre_monai(a):
+    t, g = tile_image(a, S)
+    t = torch.from_numpy(np.ascontiguousarray(np.moveaxis(t if a.ndim == 3 else t[..., None], -1, 1)))
+    return t.float(), g, t.dtype         # AvgMerger averages, so it takes and holds floats
+
+
+MERGE = {'np.copy': (lambda a: a, np.copy, None),
+         'ours': (lambda a: tile_image(a, S), lambda x: merge_tiles(*x), lambda o, a: o),
+         'patchify': (pre_patchify, merge_patchify, lambda o, a: o),
+         'tiler': (lambda a: (tile_image(a, S)[0], a.shape), merge_tiler, lambda o, a: o),
+         'monai': (pre_monai, merge_monai, lambda o, a: np.moveaxis(o[0].numpy(), 0, -1).reshape(a.shape))}
+
+
+def compare(ways, imgs, reps, truth, keep=False, check=3):
+    "Median ms per way and the median over repetitions of its time relative to ours"
+    inputs = {k: [pre(a) for a in imgs] for k, (pre, _, _) in ways.items()}
+    for k, (_, run, view) in ways.items():
+        for x, a in list(zip(inputs[k], imgs))[:check]:
+            if view is not None: np.testing.assert_array_equal(view(run(x), a), truth(a), err_msg=k)
+    times = {k: [] for k in ways}
+    for rep in range(reps + 1):                   # the first is a warm-up
+        names = list(ways)
+        for k in names[rep % len(names):] + names[:rep % len(names)]:
+            run, xs = ways[k][1], inputs[k]
+            gc.collect(); gc.disable()
+            start = time.perf_counter()
+            if keep: out = [run(x) for x in xs]
+            else:
+                for x in xs: out = run(x)
+            took = time.perf_counter() - start
+            gc.enable(); del out
+            if rep: times[k].append(took*1e3)
+    t = {k: np.array(v) for k, v in times.items()}
+    return {'ms': {k: round(float(np.median(v)), 2) for k, v in t.items()}, 'repetitions': reps,
+            'relative': {k: round(float(np.median(v/t['ours'])), 3) for k, v in t.items()},
+            'ours_to_copy': round(float(np.median(t['ours']/t['np.copy'])), 3)}
+
+
+def reference(a):
+    "The tiles by the most plain way there is"
+    p = padded(a)
+    return np.stack([p[y:y+S, x:x+S] for y in range(0, p.shape[0], S) for x in range(0, p.shape[1], S)])
+
+
+def main():
+    here = Path(__file__).resolve().parent.parent
+    beside = here.parent/'shared'/'data'/'Dataset_BUSI_with_GT'
+    ap = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    ap.add_argument('--data', default=os.environ.get('BUSI_ROOT') or (beside if beside.is_dir() else None))
+    ap.add_argument('--json', help='write the result to this file')
+    ap.add_argument('--reps', type=int, default=15, help='repetitions over the 100 images; a third of it for the large one')
+    ap.add_argument('--large', type=int, default=8192, help='side of the large image, pixels')
+    a = ap.parse_args()
+    torch.set_num_threads(int(os.environ['OMP_NUM_THREADS']))
+    rgb, source = images(a.data)
+    rng = np.random.default_rng(1)
+    labels = [np.where(i[..., 0] > 128, i[..., 0] % 3, 0).astype(np.uint8) for i in rgb]
+    big = rng.integers(0, 256, (a.large, a.large, 3), np.uint8)
+    L, few, same, tasks = f'{a.large}x{a.large}', max(3, a.reps//3), lambda x: x, {}
+
+    def task(name, *args, **kw):
+        tasks[name] = r = compare(*args, **kw)
+        print(f"{name:38s}" + ''.join(f'{k} {ms:8.1f} ms ({r["relative"][k]:.2f})   ' for k, ms in r['ms'].items())
+              + f'ours/copy {r["ours_to_copy"]:.2f}', flush=True)
+
+    print(f'{source}; in brackets: time relative to ours')
+    task('cut 100 RGB, freed', CUT, rgb, a.reps, reference)
+    task('cut 100 RGB, kept', CUT, rgb, few, reference, keep=True)
+    task('cut 100 label masks, kept', CUT, labels, few, reference, keep=True)
+    task('cut 100 label masks, freed', CUT, labels, a.reps, reference)
+    task(f'cut {L} RGB', CUT, [big], few, reference)
+    task('merge 100 label masks', MERGE, labels, a.reps, same)
+    task('merge 100 of 3 float channels', MERGE, [i.astype(np.float32)/255 for i in rgb], few, same)
+    task(f'merge {L} labels', MERGE, [big[..., 0] % 3], few, same)
+    task(f'merge {L} of 3 float channels', MERGE, [big.astype(np.float32)/255], 3, same)
+
+    rivals = ('patchify', 'tiler', 'monai')
+    ahead = {k: min(t['relative'][r] for r in rivals) > 1 for k, t in tasks.items()}
+    goals = {'cutting 100 RGB images is at most 1.8x np.copy': tasks['cut 100 RGB, freed']['ours_to_copy'] <= 1.8,
+             'ahead of patchify, tiler and MONAI everywhere': all(ahead.values())}
+    for k, v in goals.items(): print(f'{"yes" if v else "NO ":4s}{k}')
+    if a.json:
+        from importlib.metadata import version
+        write_json({'source': source, 'tasks': tasks, 'goals': goals,
+                    **provenance(packages={p: version(p) for p in rivals}, threads=torch.get_num_threads())}, a.json)
+
+
+if __name__ == '__main__': main()

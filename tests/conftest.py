@@ -1,0 +1,28 @@
+"Where tests find data: the real BUSI if it is there, the phantom always."
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def busi_root():
+    "The real data set: `BUSI_ROOT`, else the folder that stands beside the project, else None"
+    env = os.environ.get('BUSI_ROOT')
+    root = Path(env) if env else ROOT.parent/'shared'/'data'/'Dataset_BUSI_with_GT'
+    return root if root.is_dir() else None
+
+
+@pytest.fixture(scope='session')
+def busi():
+    root = busi_root()
+    if root is None: pytest.skip('the BUSI data set is not here: set BUSI_ROOT to its folder')
+    return root
+
+
+@pytest.fixture(scope='session')
+def phantom(tmp_path_factory):
+    "A small phantom data set in BUSI's layout"
+    from busiseg_nb.core import make_phantom
+    return make_phantom(tmp_path_factory.mktemp('data')/'phantom', n=(8, 6, 3), seed=1)
