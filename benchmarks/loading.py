@@ -14,7 +14,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from busiseg_nb.core import VALUES, BusisegError, make_phantom, provenance, write_json
 from busiseg_nb.dataset import find_cases, fingerprint, thread_map
-from busiseg_nb.preprocessing import build_cache, label_mask, load_case, load_image
+from busiseg_nb.preprocessing import build_cache, load_case
 
 
 def plain(case):
@@ -54,7 +54,7 @@ def main(args):
         read_cache(cache)
 
         ways = {'pillow loop': lambda: [plain(c) and None for c in cases],
-                'ours, one thread': lambda: [(load_image(c.image), label_mask(c)) and None for c in cases],
+                'ours, one thread': lambda: [load_case(c) and None for c in cases],
                 'ours, threads': lambda: thread_map(lambda c: load_case(c) and None, cases),
                 'tile cache': lambda: read_cache(cache)}
         times = {k: [] for k in ways}

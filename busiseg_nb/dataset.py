@@ -64,13 +64,18 @@ def _scan(root):
         orphans += [q for v in masks.values() for _, q in v]
     return cases, orphans
 
+def _gaps(case):
+    "Numbers missing among a case's masks, where `_mask.png` is 0: a lost file is a lost tumour"
+    numbers = {int(_MASK.fullmatch(p.stem)[2] or 0) for p in case.masks}
+    return sorted(set(range(max(numbers, default=0) + 1)) - numbers)
+
 def find_cases(root, # folder with the subfolders benign, malignant, normal
               ) -> list: # `Case`s in the order benign, malignant, normal, numbers in numeric order
     "Every image under `root` with its masks (section 2.1); `BusisegError` for a bad folder or an image without a mask"
     cases, _ = _scan(root)
     if not cases: fail(root, 'holds no PNG image', 'give a folder with images and their masks in BUSI\'s layout')
     for c in cases:
-        if not c.masks: fail(c.image, 'has no mask', f'add {c.name}_mask.png beside it or take the image out')
+        if 0 in _gaps(c): fail(c.image, 'has no mask', f'add {c.name}_mask.png beside it or take the image out')
     twice = [n for n, k in Counter(c.name for c in cases).items() if k > 1]
     if twice: fail(root, f'has more than one image named {twice[0]}', 'rename one: names identify cases')
     return cases
@@ -99,8 +104,9 @@ def read_png(path) -> Image.Image: # loaded, in the mode of the file
 def foreground(im:Image.Image) -> np.ndarray: # (H,W) bool
     "Where a mask image of any mode is not black in some colour channel; alpha is ignored"
     if im.mode == '1': return np.asarray(im).view(np.uint8) != 0   # Pillow hands out bools whose bytes are 0 and 255
-    if im.mode == 'L': return np.asarray(im) != 0
-    return np.asarray(im.convert('L' if im.mode in ('LA', 'La') else 'RGB')).reshape(im.height, im.width, -1).any(-1)
+    if im.mode in ('L', 'LA', 'La'): return np.asarray(im if im.mode == 'L' else im.convert('LA').getchannel(0)) != 0
+    rgb = np.asarray(im if im.mode in ('RGB', 'RGBA') else im.convert('RGB'))
+    return (rgb[..., 0] | rgb[..., 1] | rgb[..., 2]) != 0
 
 # %% ../nbs/01_dataset.ipynb #0826b76c
 def thread_map(fn, items, # sequence
@@ -138,7 +144,7 @@ def _check(case):
         pixels = hashlib.sha256(repr(size).encode() + rgb.tobytes()).hexdigest()
         n = int((rgb != rgb[..., :1]).any(-1).sum()) if im.mode not in '1L' else 0
         if n: rows.append((case.image, 'coloured image', 'note', f'{n} pixels are not gray'))
-    if not case.masks: rows.append((case.image, 'missing mask', 'error', f'there is no {case.name}_mask.png'))
+    rows += [(case.image, 'missing mask', 'error', f'there is no {case.name}_mask{f"_{k}"*(k > 0)}.png') for k in _gaps(case)]
     for p in case.masks:
         if not (m := read(p)): continue
         if 'A' in m.mode: rows.append((p, 'mask with alpha', 'note', f'mode {m.mode}; alpha is ignored'))
@@ -198,7 +204,7 @@ def _units(cases, groups):
     if len(names) < len(cases): fail('cases', 'two cases have the same name', 'give each case once')
     parent = list(range(len(cases)))
     def find(i):
-        while parent[i] != i: i = parent[i] = parent[parent[i]]
+        while parent[i] != i: i = parent[i]
         return i
     for group in groups or ():
         group = [getattr(n, 'name', n) for n in ([group] if isinstance(group, str) else group)]

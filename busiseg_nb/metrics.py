@@ -282,7 +282,7 @@ def prob_histogram(prob, # any shape, probability of tumour
                    true, # same shape, 0 is background
                    bins:int=1000, # even in log-odds from -16 to 16; with an even number, 0.5 is an edge
                   ) -> np.ndarray: # (2,bins) int64: other pixels, tumour pixels; add those of several images
-    "Histograms of the probability, enough for both curves to about 1e-4"
+    "Histograms of the probability, enough for the ROC-AUC to about 1e-4 and the average precision to about 1e-3"
     prob, true = _binary_pair(prob, true)
     with np.errstate(divide='ignore'): z = np.clip(np.log(prob) - np.log1p(-prob), -16, 16)
     place = np.minimum(((z + 16)*(bins/32)).astype(np.int64), bins - 1)
@@ -297,13 +297,14 @@ class Curve(NamedTuple):
 
 def roc_from_histogram(h, # (2,bins) from `prob_histogram`, or a sum of such
                       ) -> Curve:
-    "ROC curve, its area and the average precision of binned probabilities; pixels of one bin are ties"
+    "ROC curve, its area and the average precision of binned probabilities; the pixels of a bin count as well mixed"
     h = np.asarray(h, np.int64)
     if not (h.sum(1) > 0).all(): fail('histogram', 'holds only one class, for which no curve is defined', 'add up images first')
     fp, tp = np.concatenate([np.zeros((2, 1), np.int64), h[:, ::-1].cumsum(1)], 1)
     fpr, tpr = fp/fp[-1], tp/tp[-1]
     auc = float(((tpr[1:] + tpr[:-1])/2*np.diff(fpr)).sum())
-    return Curve(fpr, tpr, auc, float((np.diff(tpr)*tp[1:]/np.maximum(tp[1:] + fp[1:], 1)).sum()))
+    t, f = tp[1:] + tp[:-1], fp[1:] + fp[:-1]                     # precision in the middle of each bin
+    return Curve(fpr, tpr, auc, float((np.diff(tpr)*t/np.maximum(t + f, 1)).sum()))
 
 # %% ../nbs/06_metrics.ipynb #8870c904
 def confusion_logits(logits, # (N,C,H,W) tensor; with one channel, tumour where logit > 0
@@ -325,11 +326,13 @@ class _Pool:
     def __getstate__(self): return {}
     def __setstate__(self, state): self.reset()
     def add(self, logits, true):
-        if self.last and self.last[0]() is logits and self.last[1]() is true: return
-        self.last, c = (weakref.ref(logits), weakref.ref(true)), confusion_logits(logits, true)
+        if self.last and self.last[0]() is logits and self.last[1] == true.data_ptr(): return   # this batch is in
+        self.last, c = (weakref.ref(logits), true.data_ptr()), confusion_logits(logits, true)
         self.conf = c if self.conf is None else self.conf + c
 
 # %% ../nbs/06_metrics.ipynb #2aa45817
+_METRICS = {'iou': iou, 'dice': dice, 'precision': precision, 'recall': recall}
+
 @functools.lru_cache(None)
 def _metric_class():
     "The fastai `Metric`, made at its first use so that this module needs no fastai"
@@ -352,8 +355,7 @@ def _metric_class():
             return float(np.nan if np.isnan(s).all() else np.nanmean(s) if cls is None else s[cls])
     return _ConfusionMetric
 
-_METRICS = {'iou': iou, 'dice': dice, 'precision': precision, 'recall': recall}
-
+# %% ../nbs/06_metrics.ipynb #34f9e4f9
 def ConfusionMetric(metric:str='iou', # iou, dice, precision or recall
                     cls:int|None=None, # one class; None: mean over classes that occur
                     classes:int=3, # of the model; 2 for one logit channel

@@ -24,10 +24,11 @@ def load_image(path, # image file of 8 bits per channel
     "Read an image of any mode (section 2.2); `BusisegError` if it is missing, damaged or not of 8 bits"
     if channels not in (1, 3): fail('channels', f'{channels} is neither 1 nor 3', 'give 3, or 1 for gray values only')
     im = read_png(path)
-    if im.mode in ('RGBA', 'RGBX') and channels == 3: return np.ascontiguousarray(np.asarray(im)[..., :3])
-    mode = 'RGB' if channels == 3 else 'L'
-    a = np.array(im if im.mode == mode else im.convert(mode))
-    return a if channels == 3 else a[..., None]
+    if channels == 3 and im.mode != 'L': return np.array(im if im.mode == 'RGB' else im.convert('RGB'))
+    gray = np.asarray(im if im.mode == 'L' else im.convert('L'))
+    img = np.empty((*gray.shape, channels), np.uint8)
+    for c in range(channels): img[..., c] = gray   # faster than converting to RGB
+    return img
 
 # %% ../nbs/02_preprocessing.ipynb #307cccb3
 def merge_masks(case, # `Case`

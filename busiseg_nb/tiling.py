@@ -88,6 +88,11 @@ def _is_float(a):
     "Whether an array or a tensor holds real numbers that can be averaged"
     return getattr(a.dtype, 'is_floating_point', None) if hasattr(a, 'new_empty') else np.issubdtype(a.dtype, np.floating)
 
+def _check_blend(blend):
+    "`BusisegError` for a way of blending that there is not"
+    if blend not in (None, 'mean', 'gaussian'):
+        fail(f'blend={blend!r}', 'is not a way of blending', "choose None, 'mean' or 'gaussian'")
+
 def _check_tiles(tiles, grid, count, blend):
     "The tiles as an array; `BusisegError` where they do not fit the grid or cannot be blended"
     tiles = _array(tiles)
@@ -95,8 +100,7 @@ def _check_tiles(tiles, grid, count, blend):
     if tiles.ndim not in (3, 4) or tuple(tiles.shape[:3]) != want:
         fail(f'tiles of shape {tuple(tiles.shape)}', f'do not fit the grid, which needs {want} (and channels)',
              'merge all tiles of `tile_image` with the grid that came with them')
-    if blend not in (None, 'mean', 'gaussian'):
-        fail(f'blend={blend!r}', 'is not a way of blending', "choose None, 'mean' or 'gaussian'")
+    _check_blend(blend)
     if blend and grid.stride < grid.size and not _is_float(tiles):
         fail(f'{tiles.dtype} tiles', f"overlap, and blend={blend!r} would average them, which labels do not survive",
              'blend floating-point probabilities and take the class afterwards, or use blend=None')
@@ -194,9 +198,10 @@ class BandMerger:
     def __init__(self,
                  grid:Grid,
                  blend:str=None): # None, 'mean' or 'gaussian', as for `merge_tiles`
+        _check_blend(blend)
         self.grid, self.blend, self.row, self.sums = grid, blend, 0, None
         self.owned = _owned(grid.height, grid.rows, grid)
-        if blend in ('mean', 'gaussian'): self.wy, self.wx = _shares(grid.rows, grid, blend), _shares(grid.cols, grid, blend)
+        if blend: self.wy, self.wx = _shares(grid.rows, grid, blend), _shares(grid.cols, grid, blend)
 
     def add(self,
             tiles, # (cols,size,size[,C]): the next row of tiles

@@ -137,7 +137,7 @@ class Lean(Callback):
     "Keep fastai's Recorder from reading the loss back at every step"
     order = Recorder.order - 1
     def before_fit(self):
-        r = self.learn.recorder; r.loss, r.smooth_loss = DeviceLoss(), DeviceLoss()
+        r = self.learn.recorder; vars(r).update(loss=DeviceLoss(), smooth_loss=DeviceLoss())
         r.after_batch = lambda: self.lean(r)
     def before_train(self): self.learn.recorder.smooth_loss.reset()
     def lean(self, r):
@@ -207,7 +207,9 @@ class RunLog(Callback):
         if score < self.best or len(self.history) == 1:
             self.best = score
             with self.weights(): save_model(self.model, self.folder/'best', epoch=self.epoch + 1)
-        self.write()
+        if self.epoch + 1 == self.n_epoch:
+            with self.weights(): save_model(self.model, self.folder/'last', epoch=self.epoch + 1)
+        self.write()                                   # last, so that a resumed run repeats an epoch rather than miss a file
         used = (time.time() - self.began)/60
         if self.minutes is not None and used + row['seconds']/60 > self.minutes and self.epoch + 1 < self.n_epoch: raise CancelFitException
     def weights(self):
@@ -288,8 +290,6 @@ def train(learn:Learner, # from `get_learner`
         lrs = [ParamScheduler({'lr': combined_cos(.25, learn.lr/25, learn.lr, learn.lr/1e5)})] if schedule == 'one-cycle' else []
         with learn.removed_cbs([c for c in learn.cbs if type(c).__name__ == 'ProgressCallback']):
             learn.fit(epochs, cbs=[log, *lrs, *([avg] if avg else [])], start_epoch=log.start)
-    if log.history and log.history[-1]['epoch'] >= epochs:
-        with log.weights(): save_model(learn.model, folder/'last', epoch=epochs)
     return pd.DataFrame(log.history)
 
 # %% ../nbs/05_training.ipynb #fc056539
