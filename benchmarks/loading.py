@@ -53,13 +53,15 @@ def main(args):
         cache = build_cache(cases, Path(tmp)/'cache', progress=False)
         read_cache(cache)
 
-        ways = {'pillow loop': lambda: [plain(c) and None for c in cases],
-                'ours, one thread': lambda: [load_case(c) and None for c in cases],
-                'ours, threads': lambda: thread_map(lambda c: load_case(c) and None, cases),
-                'tile cache': lambda: read_cache(cache)}
-        times = {k: [] for k in ways}
-        for _ in range(args.repeats):   # in turn, so that a busy moment of the machine meets all of them
-            for k, fn in ways.items(): times[k].append(seconds(fn))
+        loops = {'pillow loop': plain, 'ours, one thread': load_case}
+        whole = {'ours, threads': lambda: thread_map(lambda c: load_case(c) and None, cases), 'tile cache': lambda: read_cache(cache)}
+        times = {k: [] for k in (*loops, *whole)}
+        for r in range(args.repeats):
+            total = dict.fromkeys(loops, 0.)
+            for i, c in enumerate(cases):   # the two loops case by case in turn, so that a busy moment of the machine meets both
+                for k in list(loops)[::1 if (i + r) % 2 else -1]: total[k] += seconds(lambda: loops[k](c))
+            for k in loops: times[k].append(total[k])
+            for k, fn in whole.items(): times[k].append(seconds(fn))
         median = {k: statistics.median(v) for k, v in times.items()}
         base = median['pillow loop']
         print(f'{len(cases)} images, {len(cache)} tiles, {(cache.images.nbytes + cache.masks.nbytes)/1e9:.2f} GB; '
@@ -84,4 +86,6 @@ if __name__ == '__main__':
     parser.add_argument('--json', help='file for the results')
     parser.add_argument('--repeats', type=int, default=3, help='runs of each way; the median counts')
     try: main(parser.parse_args())
-    except BusisegError as e: sys.exit(f'error: {e}')
+    except BusisegError as e:
+        print(f'error: {e}', file=sys.stderr)
+        sys.exit(2)

@@ -131,18 +131,19 @@ def compare(ways, imgs, reps, truth, keep=False, check=3):
         for x, a in list(zip(inputs[k], imgs))[:check]:
             if view is not None: np.testing.assert_array_equal(view(run(x), a), truth(a), err_msg=k)
     times = {k: [] for k in ways}
+    gc.collect(); gc.disable()
     for rep in range(reps + 1):                   # the first is a warm-up
         names = list(ways)
         for k in names[rep % len(names):] + names[:rep % len(names)]:
             run, xs = ways[k][1], inputs[k]
-            gc.collect(); gc.disable()
             start = time.perf_counter()
             if keep: out = [run(x) for x in xs]
             else:
                 for x in xs: out = run(x)
             took = time.perf_counter() - start
-            gc.enable(); del out
+            del out
             if rep: times[k].append(took*1e3)
+    gc.enable()
     t = {k: np.array(v) for k, v in times.items()}
     return {'ms': {k: round(float(np.median(v)), 2) for k, v in t.items()}, 'repetitions': reps,
             'relative': {k: round(float(np.median(v/t['ours'])), 3) for k, v in t.items()},

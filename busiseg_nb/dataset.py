@@ -105,6 +105,7 @@ def foreground(im:Image.Image) -> np.ndarray: # (H,W) bool
     "Where a mask image of any mode is not black in some colour channel; alpha is ignored"
     if im.mode == '1': return np.asarray(im).view(np.uint8) != 0   # Pillow hands out bools whose bytes are 0 and 255
     if im.mode in ('L', 'LA', 'La'): return np.asarray(im if im.mode == 'L' else im.convert('LA').getchannel(0)) != 0
+    if im.mode == 'RGB' and not im.getbbox(): return np.zeros((im.height, im.width), bool)   # wholly black, as BUSI's normals are
     rgb = np.asarray(im if im.mode in ('RGB', 'RGBA') else im.convert('RGB'))
     return (rgb[..., 0] | rgb[..., 1] | rgb[..., 2]) != 0
 

@@ -59,8 +59,8 @@ PROFILES = {
     'paper-grouped': Profile(split='grouped'),
     'report': Profile('resnext101_32x16d', fractions=(.7, .1, .2), bs=8, epochs=20, resize=(256, 256), channels=1, classes=1, monitor='report'),
     'report-as-published': Profile('resnext101_32x16d', fractions=(.8, 0, .2), bs=8, epochs=20, resize=(256, 256), channels=1, classes=1, monitor='report', test_selects=True),
-    'shipped': Profile('small', 'none', split='grouped', loss='dice+ce', lr=2e-3, epochs=80, schedule='one-cycle', weight_decay=.02, augment=(.8, 1.6), ema=.995,
-                       resize=256, train_resize=512, channels=1),
+    'shipped': Profile('small', 'none', split='grouped', loss='dice+ce', lr=2e-3, epochs=80, schedule='one-cycle', weight_decay=.02, augment=(.75, 1.5), ema=.995,
+                       tile=192, resize=192, train_resize=384, channels=1),
 }
 
 def make_profile(name:str='paper', # a key of `PROFILES`
