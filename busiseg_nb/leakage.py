@@ -23,7 +23,7 @@ from .metrics import Counts, bootstrap, confusion, counts, dice, iou
 
 # %% ../nbs/09_leakage.ipynb #ecf0ec79
 SAME_FRAME = .885  # two images that are at least this similar are one acquired frame: see the histogram below
-NEXT_FRAME = .6   # at least this: frames of one sweep, a moment apart
+NEXT_FRAME = .55  # at least this: frames of one sweep, a moment apart
 
 # %% ../nbs/09_leakage.ipynb #3ad7432b
 def _cv2():
@@ -42,7 +42,7 @@ class Keypoints(NamedTuple):
 
 def find_keypoints(img, # (H,W) uint8
                    n:int=400, # at most so many
-                   side:int=512, # found on the image reduced to this longer side
+                   side:int=400, # found on the image reduced to this longer side
                   ) -> Keypoints:
     "SIFT keypoints with square-rooted descriptions"
     cv2 = _cv2()
