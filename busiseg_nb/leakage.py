@@ -60,6 +60,7 @@ def match_points(points, # `Keypoints` of every image
                  turn:float=6, # directions may differ by so many degrees
                  workers:int=2, block:int=2048) -> tuple: # image, point; image, point; cosine: five arrays
     "Points of different images that look alike; the first image of a pair has the smaller number"
+    if not any(len(p.xy) for p in points): return (np.zeros(0, int),)*4 + (np.zeros(0),)
     own = np.repeat(np.arange(len(points)), [len(p.xy) for p in points])
     place = np.concatenate([np.arange(len(p.xy)) for p in points])
     angle, code = np.concatenate([p.angle for p in points]), np.concatenate([p.code for p in points])
@@ -71,7 +72,7 @@ def match_points(points, # `Keypoints` of every image
         hit = np.flatnonzero(S > similarity); r, c = np.divmod(hit, S.shape[1])
         ok = (c > r) & (own[i + r] != own[(i + c) % N])
         return i + r[ok], (i + c[ok]) % N, S.ravel()[hit[ok]]
-    a, b, s = (np.concatenate(x) for x in zip(*thread_map(one, range(0, N, block), workers))) if N else np.zeros((3, 0), int)
+    a, b, s = (np.concatenate(x) for x in zip(*thread_map(one, range(0, N, block), workers)))
     a, b = np.where(own[a] < own[b], a, b), np.where(own[a] < own[b], b, a)
     return own[a], place[a], own[b], place[b], s
 
@@ -104,6 +105,7 @@ def _fit(p, q):
         r = np.abs(s*p + t - q); keep = r <= max(1, 2*np.median(r))
     return float(s), float(t)
 
+# %% ../nbs/09_leakage.ipynb #c704dcb8
 def candidate_links(points, # `Keypoints` of every image
                     votes:int=8, # at least so many matches agree
                     workers:int=2) -> list: # of `Link`, not yet verified

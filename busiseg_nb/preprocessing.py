@@ -49,6 +49,7 @@ def label_mask(case, # `Case`
                size=None, # (H,W) of its image; default: read from the image's header
               ) -> np.ndarray: # (H,W) uint8: 0 background, 1 benign, 2 malignant
     "The class of every pixel (section 2.2, figure 4); `BusisegError` if a mask has another size than the image"
+    if hasattr(case, 'read_mask'): return case.read_mask(size or image_size(case.image))   # cases of other data sets read their own
     value = 0 if case.label == 'normal' else VALUES.get(case.label)
     if value is None: fail(case.image, f'has the unknown label {case.label}', f'use {", ".join(LABELS)}')
     return merge_masks(case, size or image_size(case.image))*np.uint8(value)

@@ -237,7 +237,8 @@ class EMA(Callback):
         if self.state is None: self.state = {k: v.clone() for k, v in self.pairs().items()}
         else: self.state = {k: self.state[k].to(v.device) for k, v in self.pairs().items()}
     def after_step(self):
-        now = self.pairs(); d = min(self.decay, (1 + self.learn.train_iter)/(10 + self.learn.train_iter))
+        now = self.pairs(); step = self.epoch*len(self.dls.train) + self.iter   # counted from the start of the run, resumed or not
+        d = min(self.decay, (1 + step)/(10 + step))
         torch._foreach_lerp_(list(self.state.values()), list(now.values()), 1 - d)
     def swap(self):
         for k, v in self.pairs().items():

@@ -1,0 +1,52 @@
+# Two commands do everything on a fresh machine with Python 3.10 or newer:
+#   make reproduce     the main job, on synthetic data (DATA=folder for BUSI; MODEL=, PROFILE=, WEIGHTS=, ARGS= as in `busiseg reproduce --help`)
+#   make test          the notebooks and the tests
+PYTHON  ?= python3
+VENV    ?= .venv
+BIN      = $(VENV)/bin
+STAMP    = $(VENV)/.installed
+DATA    ?=
+PROFILE ?= $(if $(DATA),quick,demo)
+MODEL   ?=
+WEIGHTS ?=
+NAME    ?=
+ARGS    ?=
+PHANTOM  = .cache/phantom
+options  = $(if $(MODEL),--model $(MODEL)) $(if $(WEIGHTS),--weights $(WEIGHTS)) $(if $(NAME),--name $(NAME)) $(ARGS)
+
+.PHONY: help install reproduce test docs readme export clean bench gpu-runs
+help:
+	@sed -n 's/^#   //p' Makefile
+
+install: $(STAMP)
+$(STAMP): settings.ini setup.py constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "busiseg_nb needs Python 3.10 or newer; say PYTHON=/path/to/python3"; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev,app,dicom,onnx]'
+	@touch $@
+
+reproduce: $(STAMP)
+	$(if $(DATA),,$(BIN)/busiseg phantom $(PHANTOM) --scale .5 --benign 80 --malignant 60 --normal 20)
+	$(BIN)/busiseg reproduce --data "$(or $(DATA),$(PHANTOM))" --profile $(PROFILE) --resume $(options)
+
+test: $(STAMP)
+	$(BIN)/python scripts/test_notebooks.py
+	$(BIN)/python -m pytest -q tests
+
+export: $(STAMP)
+	$(BIN)/nbdev_export && $(BIN)/nbdev_clean
+
+docs: $(STAMP)
+	$(BIN)/python scripts/docs.py
+
+readme: $(STAMP)
+	$(BIN)/python scripts/readme.py
+
+bench: $(STAMP)
+	for b in tiling loading training inference; do $(BIN)/python benchmarks/$$b.py $(if $(DATA),--data "$(DATA)") --json results/benchmarks/$$b.json; done
+
+gpu-runs: $(STAMP)
+	BIN=$(BIN) DATA="$(DATA)" sh benchmarks/gpu_runs.sh
+
+clean:
+	rm -rf $(VENV) .cache runs _docs _proc *.egg-info

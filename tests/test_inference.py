@@ -1,0 +1,151 @@
+"The frame around the network: channels, tiles, flips, whole images, bands, and bfloat16"
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from busiseg_nb.core import BusisegError, phantom_image, seed_everything
+from busiseg_nb.inference import (FLIPS, _back, predict_bands, predict_mask, predict_proba, predict_tiles, seam_discontinuity,
+                                  to_channels)
+from busiseg_nb.models import DiceCELoss, build_model
+
+
+class Identity(torch.nn.Module):
+    "A binary network whose probability of tumour is the gray value"
+    in_channels, tile_size, resize, classes = 1, 64, None, 1
+    def forward(self, x): return torch.logit(x.float()/255)
+
+
+class Blur(torch.nn.Module):
+    "Three classes that depend on a neighbourhood, so that tiles, flips and borders matter"
+    in_channels, tile_size, resize, classes = 1, 64, None, 3
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.c = torch.nn.Conv2d(1, 3, 9, padding=4)
+
+    def forward(self, x): return 5*self.c(x.float()/255)
+
+
+SIZES = [(1, 1), (1, 200), (33, 1), (63, 64), (65, 65), (190, 335), (128, 129)]
+
+
+@pytest.mark.parametrize('size', SIZES)
+@pytest.mark.parametrize('blend', [None, 'mean', 'gaussian'])
+def test_identity_comes_back(size, blend):
+    img = np.random.default_rng(0).integers(0, 256, size, np.uint8)
+    for overlap in (0, .25, .5, .9):
+        for tta in ('hflip', None) if overlap != .9 else (None,):
+            p = predict_proba(Identity(), img, overlap, blend, tta=tta)
+            assert p.shape == (*size, 2) and p.dtype == np.float32
+            assert np.abs(p[..., 1] - img/255).max() <= 1e-6
+    p = predict_proba(Identity(), img, whole=True, tta='all')
+    assert np.abs(p[..., 1] - img/255).max() <= 1e-6
+
+
+def test_tiles_are_cut_and_put_back_in_place():
+    "Overlap 0 is each tile by itself: a network that sees neighbours differs only near the borders"
+    img = np.random.default_rng(1).integers(0, 256, (128, 128), np.uint8)
+    m = Blur()
+    tiled, whole = predict_proba(m, img, bf16=False), predict_proba(m, img, whole=True, bf16=False)
+    inner = np.zeros((128, 128), bool)
+    for y in (0, 64):
+        for x in (0, 64): inner[y + 4:y + 60, x + 4:x + 60] = True
+    assert np.abs(tiled - whole)[inner].max() < 1e-5 < np.abs(tiled - whole)[~inner].max()
+
+
+def test_flips_are_undone_and_averaged():
+    img = np.random.default_rng(1).integers(0, 256, (64, 64, 1), np.uint8)
+    m = Blur()
+    one = lambda x: predict_tiles(m, x[None], bf16=False)[0]
+    want = (one(img) + one(img[:, ::-1])[:, ::-1])/2
+    assert np.abs(predict_tiles(m, img[None], bf16=False, tta='hflip')[0] - want).max() < 1e-6
+    want = (want + one(img[::-1])[::-1]/2 + one(img[::-1, ::-1])[::-1, ::-1]/2)/2
+    assert np.abs(predict_tiles(m, img[None], bf16=False, tta='all')[0] - want).max() < 1e-6
+    assert set(FLIPS) == {None, 'none', 'hflip', 'all'}
+
+
+@pytest.mark.parametrize('kw', [{}, dict(overlap=.5), dict(overlap=.5, blend='mean'), dict(tta='hflip'), dict(resize=50), dict(resize=(40, 90)),
+                                dict(resize=400), dict(resize=100, whole=True)], ids=str)
+def test_bands_are_the_whole(kw):
+    img = phantom_image('malignant', (190, 335), seed=2)[0]
+    bands = np.concatenate(list(predict_bands(Blur(), img, large=0, bf16=False, **kw)))
+    assert np.abs(bands - predict_proba(Blur(), img, bf16=False, **kw)).max() < 1e-5
+    colour = np.dstack([img]*3)
+    assert (predict_mask(Blur(), colour, large=0, bf16=False, **kw) == bands.argmax(2)).mean() > .9999
+
+
+def test_whole_refuses_what_is_too_large(monkeypatch):
+    monkeypatch.setattr('busiseg_nb.inference.WHOLE_LIMIT', 1000)
+    img = np.zeros((40, 40), np.uint8)
+    for f in (lambda: predict_proba(Blur(), img, whole=True), lambda: list(predict_bands(Blur(), img, whole=True, large=0))):
+        with pytest.raises(BusisegError, match='40x40'): f()
+    assert predict_proba(Blur(), img, whole=True, resize=20).shape == (40, 40, 3)
+
+
+def test_channels():
+    rgb = np.random.default_rng(0).integers(0, 256, (1100, 1000, 3), np.uint8)      # more than one band of rows
+    assert (to_channels(rgb, 1)[..., 0] == np.asarray(Image.fromarray(rgb).convert('L'))).all()
+    assert (to_channels(np.dstack([rgb, rgb[..., :1]]), 3) == rgb).all()
+    assert (to_channels(rgb[..., 0], 3) == rgb[..., :1]).all()
+    for bad in (np.zeros((3, 3)), np.zeros((0, 3), np.uint8), np.zeros((2, 2, 2), np.uint8), np.zeros(4, np.uint8)):
+        with pytest.raises(BusisegError): to_channels(bad, 1)
+
+
+@pytest.mark.parametrize('kw, word', [(dict(resize='big'), 'native'), (dict(resize=0), 'size'), (dict(tta='x'), 'hflip'),
+                                      (dict(overlap=1.), 'overlap'), (dict(overlap=.5, blend='x'), 'blend')], ids=str)
+def test_bad_arguments_are_one_line(kw, word):
+    with pytest.raises(BusisegError, match=word) as e: predict_proba(Blur(), np.zeros((70, 70), np.uint8), **kw)
+    assert '\n' not in str(e.value)
+
+
+def test_a_function_is_a_predictor():
+    class Runtime:
+        in_channels, tile_size, resize = 1, 64, None
+        def __call__(self, tiles): return np.concatenate([1 - tiles/255, tiles/255], -1).astype(np.float32)
+    img = phantom_image('benign', (70, 90))[0]
+    assert np.abs(predict_proba(Runtime(), img, .5, tta='hflip')[..., 1] - img/255).max() < 1e-6
+
+
+def test_seam_discontinuity():
+    p = np.zeros((512, 300))
+    p[256:] = 1
+    assert seam_discontinuity(p) == (pytest.approx(300/(300 + 512)), 0)       # a full step across all of one border, none across the other
+    p = np.zeros((512, 300))
+    p[255:] = 1
+    assert seam_discontinuity(p)[0] == 0 < seam_discontinuity(p)[1]
+    assert np.isnan(seam_discontinuity(np.zeros((256, 256)))[0])
+    small = np.zeros((64, 64))
+    small[32:] = 1
+    assert seam_discontinuity(_back(small[..., None].astype(np.float32), (128, 128))[..., 0], 32, (64, 64))[0] > .2
+
+
+@pytest.fixture(scope='module')
+def trained():
+    "A small network after a few steps on phantoms: its probabilities are no longer all alike"
+    seed_everything(0)
+    cases = [phantom_image(l, (128, 160), s) for s in range(4) for l in ('benign', 'malignant')]
+    x = torch.from_numpy(np.stack([c[0] for c in cases]))[:, None]
+    y = torch.from_numpy(np.stack([(1 + i % 2)*c[1][0].astype(np.int64) for i, c in enumerate(cases)]))
+    m = build_model('tu-mobilenetv3_small_050', None, in_channels=1, decoder_channels=(32, 24, 16, 8, 8), tile_size=128)
+    opt, loss = torch.optim.AdamW(m.parameters(), 3e-3), DiceCELoss()
+    for _ in range(30):
+        opt.zero_grad()
+        loss(m(x), y).backward()
+        opt.step()
+    for mod in m.modules():      # so short a training leaves the moving averages behind
+        if isinstance(mod, torch.nn.BatchNorm2d): mod.momentum = None; mod.reset_running_stats()
+    with torch.no_grad(): m(x)
+    return m.eval()
+
+
+def test_bf16_gives_the_same_classes(trained):
+    same, seen = [], set()
+    for s in range(4, 10):
+        img = phantom_image(('benign', 'malignant')[s % 2], (200, 260), s)[0]
+        a, b = predict_mask(trained, img, bf16=True), predict_mask(trained, img, bf16=False)
+        same.append((a == b).mean())
+        seen |= set(np.unique(b).tolist())
+    print(same, seen)
+    assert len(seen) > 1 and np.mean(same) >= .999

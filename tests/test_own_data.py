@@ -1,0 +1,233 @@
+"A data set of one's own: two folders and classes.json, any classes, any start"
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from busiseg_nb.core import CLASSES, BusisegError, read_json, save_mask
+from busiseg_nb.dataset import load_split
+from busiseg_nb.inference import predict_mask
+from busiseg_nb.metrics import confusion, confusion_logits, counts_frame, counts_from_frame
+from busiseg_nb.models import build_model, load_model, save_model
+from busiseg_nb.own_data import (class_scores, find_mask_cases, make_xray_phantom, read_class_mask, read_classes, read_data, split_own, start_model,
+                                 take_over, train_own)
+from busiseg_nb.preprocessing import build_cache, load_case
+from busiseg_nb.runs import rescore
+
+TINY = 'tu-mobilenetv3_small_050'
+FOUR = {'background': [0, 0, 0], 'cyst': [255, 0, 0], 'nodule': [0, 255, 0], 'vessel': [0, 0, 255]}
+
+
+def one(seed, size=(70, 90)):
+    "A gray image and class numbers 0 to 3: squares whose brightness is their class"
+    rng = np.random.default_rng(seed); mask = np.zeros(size, np.uint8)
+    for k in (1, 2, 3):
+        if (seed + k) % 3 or seed % 7 == 0:
+            y, x = rng.integers(0, size[0] - 22), rng.integers(0, size[1] - 22); mask[y:y + 22, x:x + 22] = k
+    return (30 + 60*mask + rng.integers(0, 20, size)).astype(np.uint8), mask
+
+
+@pytest.fixture
+def four(tmp_path):
+    "Colour masks, images of several formats"
+    root = tmp_path/'own'; (root/'images').mkdir(parents=True); (root/'masks').mkdir()
+    for i in range(16):
+        img, mask = one(i); im = Image.fromarray(img)
+        (im.convert('RGB') if i % 3 == 0 else im).save(root/'images'/f'{i:03}{(".png", ".jpg", ".tif", ".bmp")[i % 4]}')
+        Image.fromarray(np.array(list(FOUR.values()), np.uint8)[mask]).save(root/'masks'/f'{i:03}.png')
+    (root/'classes.json').write_text(json.dumps(FOUR)); return root
+
+
+def test_from_folder_to_mask(four, tmp_path):
+    names = list(FOUR); args = dict(name='four', start='none', model=TINY, tile=64, epochs=2, bs=4, lr=3e-3, fractions=(.5, .25, .25), runs=tmp_path/'runs',
+                                    cache=tmp_path/'cache', progress=False, bf16=False, say=lambda s: None)
+    assert train_own(four, minutes=1e-6, **args) == {'finished': False, 'epochs_done': 1}
+    r = train_own(four, resume=True, **args); run = tmp_path/'runs'/'four'
+    assert sorted(p.name for p in run.iterdir()) == ['best', 'counts.csv', 'history.csv', 'last', 'results.json', 'resume.pt', 'split.json']
+    assert r['classes'] == names and r['split_sizes'] == {'train': 8, 'valid': 4, 'test': 4} and not r['data']['is_busi']
+    assert read_json(run/'results.json')['scores'] == r['scores']
+    assert {f'{m}_{n}' for m in ('iou', 'dice', 'precision', 'recall') for n in (*names, 'mean', 'foreground')} | {'accuracy_foreground'} <= set(r['scores'])
+    assert list(class_scores(r).index) == [*names, 'mean']
+    assert np.isclose(r['scores']['iou_mean'][0], np.mean([r['scores'][f'iou_{n}'][0] for n in names]), atol=2e-6)   # without the union
+    history = pd.read_csv(run/'history.csv'); assert len(history) == 2 and {'valid_iou', *(f'valid_iou_{n}' for n in names)} <= set(history)
+    model = load_model(run/'best'); assert model.class_names == names and model.classes == 4 and model.tile_size == 64
+    split = load_split(run/'split.json', cases := read_data(four).cases)
+    total = np.zeros((1, 4, 4), int)                       # the scores are those of these masks
+    for c in split['test']:
+        img, true = load_case(c); pred = predict_mask(model, img)
+        assert pred.shape == true.shape == (70, 90) and pred.dtype == np.uint8 and pred.max() < 4
+        total += confusion(pred, true, 4)
+    t = np.diagonal(total[0]); iou = t/(total[0].sum(0) + total[0].sum(1) - t)
+    assert np.allclose(iou, [r['scores'][f'iou_{n}'][0] for n in names], atol=2e-3)
+    old, new = rescore(run, four, False, cases); assert all(abs(new[k][0] - old[k][0]) < 2e-3 for k in old if k.startswith('iou'))
+    with pytest.raises(BusisegError, match='already holds a finished run'): train_own(four, **args)
+    nxt, took = start_model(['background', 'a'], run)      # a run's folder starts the next one
+    assert took['new'] == ['segmentation_head.0.weight', 'segmentation_head.0.bias'] and nxt.tile_size == 64
+
+
+def test_command_line(tmp_path):
+    from typer.testing import CliRunner
+    from busiseg_nb.cli import app
+    root = make_xray_phantom(tmp_path/'x', 12, 64); ran = CliRunner().invoke(app, ['train', '--data', str(root), '--from', 'none', '--model', TINY, '--name', 'x',
+        '--epochs', '1', '--tile', '64', '--runs', str(tmp_path/'runs'), '--cache', str(tmp_path/'cache'), '--no-progress'])
+    assert ran.exit_code == 0, ran.output
+    assert 'calcification' in ran.output and f'--model {tmp_path/"runs"/"x"/"best"}' in ran.output.replace('\n', '')
+    ran = CliRunner().invoke(app, ['predict', str(root/'images'/'x001.png'), '--model', str(tmp_path/'runs'/'x'/'best'), '-o', str(tmp_path/'out')])
+    assert ran.exit_code == 0, ran.output
+    masks = [p for p in (tmp_path/'out').rglob('*.png') if 'mask' in p.name]; assert masks
+    assert Image.open(masks[0]).size == (64, 64) and np.asarray(Image.open(masks[0])).max() < 3
+
+
+WANT = np.array([[0, 1, 2, 3], [3, 2, 1, 0]], np.uint8)
+NUMBERS = dict(zip(FOUR, range(4))); GRAYS = dict(zip(FOUR, (255, 0, 100, 200))); RGB = {k: tuple(v) for k, v in FOUR.items()}
+gray = np.array([255, 0, 100, 200], np.uint8)[WANT]; rgb = np.array(list(FOUR.values()), np.uint8)[WANT]
+
+
+@pytest.mark.parametrize('name, image, classes', [
+    ('numbers.png', Image.fromarray(WANT), NUMBERS), ('numbers.tif', Image.fromarray(WANT), NUMBERS), ('gray.bmp', Image.fromarray(gray), GRAYS),
+    ('gray_as_rgb.png', Image.fromarray(np.stack([gray]*3, -1)), GRAYS), ('gray_alpha.png', Image.fromarray(np.stack([gray, gray], -1)), GRAYS),
+    ('colour.png', Image.fromarray(rgb), RGB), ('colour_alpha.png', Image.fromarray(np.dstack([rgb, gray])), RGB), ('colour.webp', Image.fromarray(rgb), RGB),
+    ('colour_as_palette.png', Image.fromarray(rgb).quantize(4), RGB), ('mixed.png', Image.fromarray(rgb), {**RGB, 'background': 0}),
+    ('gray_as_palette.png', Image.fromarray(gray).convert('RGB').quantize(4), GRAYS)])
+def test_mask_formats(tmp_path, name, image, classes):
+    image.save(tmp_path/name, **({'lossless': True} if name.endswith('webp') else {}))
+    got = read_class_mask(tmp_path/name, classes, (2, 4)); assert got.dtype == np.uint8; np.testing.assert_array_equal(got, WANT)
+
+
+def test_indexed_and_one_bit_masks(tmp_path):
+    save_mask(WANT, tmp_path/'i.png', list(RGB.values())*2)
+    np.testing.assert_array_equal(read_class_mask(tmp_path/'i.png', NUMBERS), WANT)
+    np.testing.assert_array_equal(read_class_mask(tmp_path/'i.png', RGB), WANT)       # its colours, if those are what the file knows
+    bits = WANT > 1; Image.fromarray(bits).save(tmp_path/'b.png'); assert Image.open(tmp_path/'b.png').mode == '1'
+    for classes in ({'background': 0, 'a': 1}, {'background': 0, 'a': 255}): np.testing.assert_array_equal(read_class_mask(tmp_path/'b.png', classes), bits)
+
+
+def change(root, what):
+    "Break a good data set"
+    mask, image, classes = root/'masks'/'x002.png', root/'images'/'x002.png', root/'classes.json'
+    if what == 'no classes': classes.unlink()
+    elif what.startswith('{') or what.startswith('['): classes.write_text(what)
+    elif what == 'not json': classes.write_text('background, mass')
+    elif what == 'no mask': mask.unlink()
+    elif what == 'no image': image.unlink()
+    elif what == 'no masks': shutil.rmtree(root/'masks')
+    elif what == 'no folders': shutil.rmtree(root/'masks'); shutil.rmtree(root/'images')
+    elif what == 'empty': [shutil.rmtree(root/d) or (root/d).mkdir() for d in ('images', 'masks')]
+    elif what == 'size': Image.new('L', (20, 30)).save(mask)
+    elif what == 'value': Image.fromarray(np.full((32, 32), 9, np.uint8)).save(mask)
+    elif what == 'colour': Image.new('RGB', (32, 32), (1, 2, 3)).save(mask)
+    elif what == 'stems': Image.new('L', (32, 32)).save(root/'images'/'x002.jpg')
+    elif what == 'mask stems': Image.new('L', (32, 32)).save(root/'masks'/'x002.tif')
+    elif what == 'damaged mask': mask.write_bytes(mask.read_bytes()[:60])
+    elif what == 'text image': image.write_text('no image')
+    elif what == 'deep': Image.fromarray(np.zeros((32, 32), np.uint16)).save(mask)
+    elif what == 'turned': im = Image.new('L', (32, 32)); e = im.getexif(); e[0x112] = 6; im.save(image, exif=e)
+
+
+@pytest.mark.parametrize('what, says', [
+    ('no classes', r'classes.json: is missing; write for example {"background": 0, "nodule": 1}'), ('not json', 'classes.json: is not JSON'),
+    ('[1, 2]', 'does not name 2 to 255 classes'), ('{"background": 0}', 'does not name 2 to 255'), ('{"background": 0, "mass": "red"}', 'gives mass the value "red"'),
+    ('{"background": 0, "mass": 256}', 'the value 256'), ('{"background": 0, "mass": true}', 'the value true'), ('{"background": 0, "mass": [1, 2]}', r'the value \[1, 2\]'),
+    ('{"background": 0, "mass": 0}', 'background and mass the same value'), ('{"background": 0, "mass": 1, "mass": 2}', 'names mass twice'),
+    ('{"mass": 1, "background": 0, "calcification": 2}', 'in the order of their numbers'), ('{"background": 0, "foreground": 1}', 'cannot call a class'),
+    ('{"background": 0, "1": 1}', "cannot call a class '1'"), ('{"background": 0, "a/b": 1}', 'cannot call a class'),
+    ('{"background": 0, "mass": 1}', r'x002.png: has \d+ pixels of values that are no class, first 2; classes.json knows background 0, mass 1'),
+    ('no mask', r'x002.png: has no mask; add masks/x002.png'), ('no image', 'x002.png: has no image'), ('no masks', 'masks: is missing'),
+    ('no folders', 'images: is missing'), ('empty', 'images: holds no image'), ('size', 'x002.png: is 20x30, its image 32x32'),
+    ('value', 'x002.png: has 1024 pixels of values that are no class, first 9'), ('colour', r'x002.png: .* first \[1, 2, 3\]'),
+    ('stems', 'x002.png: has the same stem as x002.jpg'), ('mask stems', 'the same stem as'), ('damaged mask', 'x002.png: cannot be read as an image'),
+    ('text image', 'x002.png: cannot be read as an image'), ('deep', 'x002.png: has pixels of mode I'), ('turned', 'x002.png: is stored turned')])
+def test_bad_input(tmp_path, what, says):
+    root = make_xray_phantom(tmp_path/'x', 6, 32); assert len(read_data(root).cases) == 6
+    change(root, what)
+    with pytest.raises(BusisegError, match=says) as e: train_own(root, start='none', runs=tmp_path/'runs', progress=False, say=lambda s: None)
+    assert '\n' not in str(e.value) and not (tmp_path/'runs').exists()
+
+
+def test_bad_settings(tmp_path):
+    root = make_xray_phantom(tmp_path/'x', 6, 32); args = dict(runs=tmp_path/'runs', progress=False, say=lambda s: None)
+    for says, kw in (('too few: none for the', dict(start='none', fractions=(.98, .01, .01))), ('not a folder with a model', dict(start=tmp_path/'none')),
+                     ('multiple of 32', dict(start='none', tile=100)), ('cannot train', dict(start='none', epochs=0)), ('is not known', dict(start='none', model='wat'))):
+        with pytest.raises(BusisegError, match=says): train_own(root, **{**args, **kw})
+    with pytest.raises(BusisegError, match='is not a folder'): read_data(tmp_path/'nowhere')
+    (tmp_path/'g.csv').write_text('group,name\n1,x001\n1,x009\n')
+    with pytest.raises(BusisegError, match='no case named x009'): split_own(read_data(root, groups=tmp_path/'g.csv'))
+
+
+def test_all_background_is_a_note(tmp_path):
+    root = make_xray_phantom(tmp_path/'x', 6, 32); Image.new('L', (32, 32)).save(root/'masks'/'x001.png')
+    cases, names, notes = find_mask_cases(root)
+    assert sum('2 masks are all background: x000.png, x001.png' in n for n in notes) == 1 and next(c for c in cases if c.name == 'x001').label == 'background'
+
+
+def test_labels_split_and_groups(four, tmp_path):
+    (four/'g.csv').write_text('group,name\n' + ''.join(f'{i//2},{i:03}\n' for i in range(16)))
+    d = read_data(four, groups=four/'g.csv'); masks = {c.name: load_case(c)[1] for c in d.cases}
+    seen = {n: sum((m == k).any() for m in masks.values()) for k, n in enumerate(d.names)}
+    for c in d.cases:
+        there = [n for k, n in enumerate(d.names) if k and (masks[c.name] == k).any()]
+        assert seen[c.label] == min(seen[n] for n in there)
+    for seed in range(3):
+        split = split_own(d, (.5, .25, .25), seed); at = {c.name: p for p, cs in split.items() for c in cs}
+        assert len(at) == 16 and all(at[f'{2*i:03}'] == at[f'{2*i + 1:03}'] for i in range(8))
+        assert all(c.classes for cs in split.values() for c in cs)       # still cases that read their own masks
+    (four/'classes.json').write_text(json.dumps({**FOUR, 'extra': [9, 9, 9]}))
+    assert read_data(four).fingerprint != d.fingerprint                 # classes are data: another cache
+
+
+def test_cache_holds_classes(four, tmp_path):
+    d = read_data(four); cache = build_cache(d.cases, tmp_path/'c', 64, channels=1, progress=False)
+    img, mask = load_case(d.cases[4]); tile = cache.masks[cache.rows([d.cases[4].name])[0]]
+    np.testing.assert_array_equal(tile, mask[:64, :64])
+
+
+def test_busi_layout(phantom):
+    d = read_data(phantom); assert d.names == list(CLASSES) and not d.busi and d.groups == [] and len(d.cases) == 17
+
+
+@pytest.mark.parametrize('was, now', [(3, 4), (1, 2), (2, 2), (4, 3)])
+def test_what_fits_is_taken_over_exactly(tmp_path, was, now):
+    torch.manual_seed(0); src = build_model(TINY, None, classes=was, in_channels=1, tile_size=96, resize=320)
+    for b in src.buffers():
+        if b.is_floating_point(): b.uniform_(.5, 2)
+    save_model(src, tmp_path/'m'); torch.manual_seed(1)
+    net, took = start_model([f'class{i}' for i in range(now)], tmp_path/'m'); a, b = src.state_dict(), net.state_dict()
+    head = [] if was == now else ['segmentation_head.0.weight', 'segmentation_head.0.bias']
+    assert took['new'] == took['unused'] == head and took['taken'] == len(a) - len(head)
+    assert all(torch.equal(a[k], b[k]) for k in a if k not in head) and len(b['segmentation_head.0.bias']) == now
+    assert (net.in_channels, net.tile_size, net.resize, net.classes) == (1, 96, 320, now)
+    net, _ = start_model(['a', 'b'], tmp_path/'m', tile=64, resize=None); assert (net.tile_size, net.resize) == (64, None)
+
+
+def test_another_network_takes_what_fits(tmp_path):
+    src = build_model(TINY, None, classes=3, in_channels=1); save_model(src, tmp_path/'m')
+    net, took = start_model(['a', 'b', 'c'], tmp_path/'m', TINY)        # three channels: all but the first layer
+    assert took['new'] == took['unused'] == ['encoder.model.conv_stem.weight']
+    other = build_model('resnet18', None, classes=3); before = {k: v.clone() for k, v in other.state_dict().items()}
+    taken, new, _ = take_over(other, src); after = other.state_dict()
+    assert all(torch.equal(after[k], src.state_dict()[k]) for k in taken) and all(torch.equal(after[k], before[k]) for k in new)
+
+
+def test_many_classes():
+    rng = np.random.default_rng(0); C = 40; logits, true = torch.from_numpy(rng.normal(size=(2, C, 9, 11)).astype(np.float32)), rng.integers(0, C, (2, 9, 11))
+    want = confusion(logits.argmax(1), true, C)
+    np.testing.assert_array_equal(confusion_logits(logits, torch.from_numpy(true)), want.sum(0))
+    names = [f'k{i:02}' for i in range(C)]; df = counts_frame(want, 'image', ['a', 'b'], ['k01', 'k02'], names=names)
+    c, index, got = counts_from_frame(df); assert got == (*names, 'foreground')
+    assert c.tp[:, :C].sum() == np.trace(want.sum(0)) and c.fn[0, -1] == ((true[0] > 0) & (logits[0].argmax(0).numpy() == 0)).sum()
+
+
+def test_busi_counts_are_as_before():
+    rng = np.random.default_rng(0)
+    for C, names in ((3, CLASSES), (2, ('background', 'tumour'))):
+        conf = confusion(rng.integers(0, C, (2, 8, 8)), rng.integers(0, C, (2, 8, 8)), C)
+        a, b = (counts_frame(conf, 'image', ['x', 'y'], ['benign', 'normal'], **kw) for kw in ({}, {'names': list(names)}))
+        pd.testing.assert_frame_equal(a, b); assert counts_from_frame(a)[2] == (*names, *(['tumour'] if C == 3 else []))
+
+
+def test_classes_keep_their_order(tmp_path):
+    (tmp_path/'c.json').write_text('{"air": 255, "bone": 3, "water": 17}'); assert list(read_classes(tmp_path/'c.json')) == ['air', 'bone', 'water']
