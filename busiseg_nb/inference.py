@@ -86,11 +86,15 @@ def _whole(model, img, batch, bf16, tta): # img (h,w,C) uint8
     if h*w > WHOLE_LIMIT: fail(f'image of {w}x{h} pixels', f'is more than {WHOLE_LIMIT} pixels, too many for the network at once', 'leave out `whole`: tiles need little memory')
     return predict_tiles(model, np.pad(img, ((0, -h % 32), (0, -w % 32), (0, 0)))[None], batch, bf16, tta)[0, :h, :w]
 
+def _to_blend(p, overlap):
+    "Double precision where so many tiles overlap (25 and more on a pixel) that the sum of their shares would be off by more than a millionth"
+    return p.astype(np.float64) if overlap > .75 else p
+
 def _predict_working(model, img, overlap, blend, whole, *how): # img (h,w,C) uint8
     "(h,w,classes) float32 at the working size"
     if whole: return _whole(model, img, *how)
     tiles, grid = tile_image(img, model.tile_size, overlap)
-    return merge_tiles(predict_tiles(model, tiles, *how), grid, blend if overlap else None)
+    return merge_tiles(_to_blend(predict_tiles(model, tiles, *how), overlap), grid, blend if overlap else None).astype(np.float32, copy=False)
 
 def predict_proba(model:UNet, # from `load_model` or a Learner; or a function from tiles to probabilities that has in_channels, tile_size, resize
                   img, # (H,W) or (H,W,3) uint8, any size
@@ -131,7 +135,7 @@ def predict_bands(model, img, # as for `predict_proba`; `img` is sliced by rows 
         small = to_channels(resize_image(img, size), model.in_channels)
         yield from _back_bands(_predict_working(model, small, overlap, blend, whole, *kw.values()), (H, W), max(1, 2**21//W)); return
     grid = make_grid((H, W), model.tile_size, overlap); merger = BandMerger(grid, blend if overlap else None)
-    for tiles in stream_tiles(lambda a, b: to_channels(img[a:b], model.in_channels), grid): yield merger.add(predict_tiles(model, tiles, **kw))
+    for tiles in stream_tiles(lambda a, b: to_channels(img[a:b], model.in_channels), grid): yield merger.add(_to_blend(predict_tiles(model, tiles, **kw), overlap)).astype(np.float32, copy=False)
 
 def predict_mask(model:UNet, img, **kwargs): # arguments of `predict_bands`
     "(H,W) uint8: the most probable class of every pixel of an image of any size"

@@ -67,8 +67,12 @@ def _pixels(im): # opened image, its current frame
     im.load()
     if im.getexif().get(0x0112, 1) != 1: im = ImageOps.exif_transpose(im)
     if im.mode[0] in 'IF': return to_uint8(np.asarray(im))
-    gray = im.mode in ('1', 'L', 'LA', 'La')
-    return np.array(im if im.mode in ('L', 'RGB') else im.convert('L' if gray else 'RGB'))
+    mode = 'L' if im.mode in ('1', 'L', 'LA', 'La') else 'RGB'
+    out, step = np.empty((im.height, im.width, 3)[:2 + (mode == 'RGB')], np.uint8), max(1, 2**22//im.width)
+    for a in range(0, im.height, step):       # in bands: Pillow's way to NumPy makes two copies
+        part = im.crop((0, a, im.width, min(a + step, im.height)))
+        out[a:a+step] = np.asarray(part if im.mode == mode else part.convert(mode))
+    return out
 
 def _pillow_frames(path):
     "Yield (number or None, image, notes) for a file that Pillow reads"
@@ -130,7 +134,7 @@ def _dicom_frames(path):
     try: import pydicom
     except ImportError: fail('image', 'is DICOM, for which pydicom is missing', 'pip install "busiseg_nb[dicom]"')
     ds = pydicom.dcmread(path, force=True)
-    if not {'Rows', 'Columns', 'BitsStored'} <= set(ds.dir()) or 'PixelData' not in ds: fail('image', 'holds no pixel data', 'give a DICOM file that has an image in it')
+    if not {'Rows', 'Columns', 'BitsStored'} <= set(ds.dir()) or not ds.get('PixelData'): fail('image', 'holds no pixel data', 'give a DICOM file that has an image in it')
     n = int(ds.get('NumberOfFrames') or 1); notes = []
     _check_size(int(ds.Columns), int(ds.Rows))
     if str(ds.get('BurnedInAnnotation', '')).upper() == 'YES': notes.append('has annotations burned into its pixels')
@@ -179,7 +183,8 @@ class Lesions:
         self.pixels = np.zeros(classes, np.int64)
 
     def _root(self, i):
-        while self.parent[i] != i: i = self.parent[i] = self.parent[self.parent[i]]
+        while self.parent[i] != i:
+            self.parent[i] = self.parent[self.parent[i]]; i = self.parent[i]
         return i
 
     def add(self, mask, # (h,W) uint8: the next rows
@@ -223,7 +228,7 @@ class Lesions:
         return sorted(out, key=lambda o: (-o['area_px'], o['box']))
 
 # %% ../nbs/07b_predict.ipynb #e0a4c99d
-OVERLAY_SIDE = 4096 # pixels: overlays are reduced to at most this longer side
+OVERLAY_SIDE = 2048 # pixels: overlays are reduced to at most this longer side
 
 def colours_of(classes:int) -> list: # RGB per class
     "Colours for any number of classes: `COLOURS`, then others that stay apart for colour-blind readers"

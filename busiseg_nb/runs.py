@@ -164,7 +164,10 @@ def _prepare(root, folder, p, seed, limit, groups, say):
     return cases, fp, busi, groups, split
 
 def _learner(cases, split, p, seed, cache, progress, compile, bf16, model=None):
-    "Caches, model (unless one is given) and Learner of a profile"
+    "Model (unless one is given), caches and Learner of a profile"
+    seed_everything(seed)
+    weights = None if p.weights in (None, 'none') else p.weights
+    model = model or build_model(p.model, weights, in_channels=p.channels, classes=p.classes, tile_size=p.tile, resize=p.resize)
     make = partial(build_cache, cases, channels=p.channels, progress=progress)
     name = lambda size, resize: cache/f'{size}-{"native" if resize is None else str(resize).replace(" ", "")}-{p.channels}'
     tiles = make(name(p.tile, p.resize), size=p.tile, resize=p.resize)
@@ -172,9 +175,6 @@ def _learner(cases, split, p, seed, cache, progress, compile, bf16, model=None):
     if p.train_resize: zoom = tuple(z*p.resize/p.train_resize for z in p.augment)
     aug = None if p.augment is None else Augment(p.tile, zoom if p.train_resize else p.augment)
     dls = get_dls(views, split, p.bs, aug, seed, binary=p.classes == 1, valid_cache=tiles)
-    seed_everything(seed)
-    weights = None if p.weights in (None, 'none') else p.weights
-    model = model or build_model(p.model, weights, in_channels=p.channels, classes=p.classes, tile_size=p.tile, resize=p.resize)
     opt = partial_adamw(p.weight_decay) if p.weight_decay else adam()
     loss = {'dice': DiceLoss, 'dice+ce': DiceCELoss}[p.loss]()
     return get_learner(dls, model, loss, p.lr, opt, fastai_metrics(max(2, p.classes), model.class_names), bf16, compile), tiles
@@ -185,13 +185,14 @@ def partial_adamw(wd):
     return partial(OptimWrapper, opt=partial(torch.optim.AdamW, fused=True, weight_decay=wd))
 
 # %% ../nbs/07a_runs.ipynb #6cf7df93
-def new_run(folder, # of the run; made
+def new_run(folder, # of the run
             resume:bool=False): # it may hold a run
-    "`BusisegError` where a run's folder holds a finished run or cannot be written"
+    "`BusisegError` where a run's folder holds a finished run or could not be written"
     if (folder/'results.json').exists() and not resume: fail(folder, 'already holds a finished run', 'choose another --name, or give --resume to see it again')
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder): pass
+        if not any(folder.iterdir()): folder.rmdir()          # nothing stays behind if the data or the model turns out bad
     except OSError as e: fail(folder, f'cannot be written ({e.strerror})', 'choose a folder that you may write to')
 
 def reproduce(data, # folder in BUSI's layout

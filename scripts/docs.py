@@ -85,8 +85,12 @@ def process(nbs, # notebooks
             if c.cell_type == 'code': c.source = re.sub(r'^#\|\s*export$', '#| exports', c.source, flags=re.M)
         if (mod := module(nb)) and not (ROOT/'busiseg_nb'/f'{mod}.py').exists(): mod = None
         processors(mod)(nb)
+        repo = lambda t: re.sub(r'\]\((?:\.\./|(?=results/))([\w./ -]+)\)', lambda m: f']({GITHUB}/blob/main/{m[1]})', t)   # files outside the site
         for c in nb.cells:
+            for o in c.get('outputs', []):
+                if 'text/markdown' in o.get('data', {}): o['data']['text/markdown'] = repo(''.join(o['data']['text/markdown']))
             if c.cell_type != 'markdown' or not c.source: continue
+            c.source = repo(c.source)
             c.source = re.sub(r'\]\((?:\./)?(index|\d+[a-z]?_\w+)\.(?:ipynb|html)([#)])', lambda m: f']({page_name(m[1])}.ipynb{m[2]}', c.source)
             c.source = link_names(c.source, names, name)
         for c in nb.cells:
