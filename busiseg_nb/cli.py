@@ -98,11 +98,12 @@ def report(folder, data=None):
     print(f'results, curves and predictions: {folder}')
 
 @app.command()
-def test(run: Annotated[Path, typer.Argument(help='folder of a finished run, or of a model with its split.json')], data: Data = None,
+def test(run: Annotated[Optional[Path], typer.Argument(help='folder of a finished run; default: the model that comes with the package')] = None, data: Data = None,
          classes: Annotated[Optional[Path], typer.Option(help='classes.json of own data; default: DATA/classes.json')] = None, progress: bool = True):
     "Score a run's best weights again on its own test images, and say whether the numbers are the recorded ones."
+    from busiseg_nb.predict import default_model
     from busiseg_nb.runs import rescore
-    root = _root(data)
+    root, run = _root(data), run or default_model()
     if (root/'images').is_dir():
         from busiseg_nb.own_data import read_data
         old, new = rescore(run, root, progress, read_data(root, classes).cases)

@@ -55,7 +55,7 @@ class Profile:
 
 PROFILES = {
     'demo': Profile('small', 'none', loss='dice+ce', lr=2e-3, bs=8, epochs=10, schedule='one-cycle', channels=1, fractions=(.6, .15, .25), resize=256),
-    'quick': Profile('small', 'none', loss='dice+ce', lr=1e-3, epochs=2, schedule='one-cycle', channels=1),
+    'quick': Profile('small', 'none', loss='dice+ce', lr=1e-3, epochs=1, schedule='one-cycle', channels=1),
     'paper': Profile(),
     'paper-grouped': Profile(split='grouped'),
     'report': Profile('resnext101_32x16d', fractions=(.7, .1, .2), bs=8, epochs=20, resize=(256, 256), channels=1, classes=1, monitor='report'),
@@ -227,6 +227,7 @@ def experiment(folder, # of the run
     folder, profile = Path(folder), config['profile']
     config = {**config, **asdict(p), 'seed': seed, 'data': fp, 'split_sha256': split_hash(split)}
     config = json.loads(json.dumps(config))
+    origin = provenance(command, seed=seed, config=config, data_fingerprint=fp)   # at the start: the code that is loaded now
     learn, tiles = _learner(cases, split, p, seed, Path(cache), progress, compile, bf16, model)
     weights = learn.model.encoder_weights if not compile else learn.model._orig_mod.encoder_weights
     say(f'model     {p.model}, weights {weights or ("as above" if model else "random")}, {len(learn.dls.train.rows)} training tiles, {learn.dls.device}')
@@ -247,7 +248,7 @@ def experiment(folder, # of the run
               'scores': scores, 'background_only_iou_mean': round(background_only(df), 6), 'test_images_per_second': round(speed, 2),
               'convention': 'pooled over the pixels of merged test images at native size, normals in; 95 % bootstrap interval over groups of near-copies',
               'tumour_probability_histogram': hist.tolist() if len(split['test']) else [],
-              'provenance': provenance(command, seed=seed, config=config, data_fingerprint=fp), **(more or {})}
+              'provenance': origin, **(more or {})}
     with atomic_path(folder/'counts.csv') as tmp: df.to_csv(tmp, index=False)
     write_json(result, folder/'results.json')
     return result
