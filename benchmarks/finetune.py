@@ -1,4 +1,4 @@
-"Starting from a trained model or from random weights, with the same budget: the measurement behind notebook 05a's last section"
+"Starting from a trained model or from random weights, with the same budget: the measurement behind notebook 07c's last section"
 import argparse, sys, tempfile, time
 from pathlib import Path
 

@@ -128,7 +128,7 @@ def save_mask(mask, # (H,W) uint8, values are classes
               colours=COLOURS): # RGB per class
     "Save a label mask as an indexed PNG: the values are the classes, the palette only their colours"
     im = Image.fromarray(np.ascontiguousarray(mask, dtype=np.uint8))   # putpalette turns mode L into P
-    im.putpalette([c for rgb in colours for c in rgb])
+    im.putpalette([c for rgb in colours for c in rgb] + [0]*3*(256 - len(colours)))   # all 256, so that no value is cut off
     with atomic_path(path) as tmp: im.save(tmp, format='PNG')
 
 def overlay(img, # (H,W) or (H,W,3) uint8
