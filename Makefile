@@ -31,7 +31,7 @@ reproduce: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python scripts/test_notebooks.py
-	$(BIN)/python -m pytest -q tests
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile tests
 
 export: $(STAMP)
 	$(BIN)/nbdev_export && $(BIN)/nbdev_clean

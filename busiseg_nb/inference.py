@@ -59,12 +59,13 @@ def predict_tiles(model:UNet, # in evaluation mode; or a function from tiles to 
     "(N,S,S,classes) float32 probabilities; the binary form gives background and tumour"
     _check_tta(tta)
     if isinstance(model, torch.nn.Module): model.to(memory_format=torch.channels_last)
-    out = []
+    out = None
     for i in range(0, len(tiles), batch):
         x = tiles[i:i + batch]
         p = sum(np.flip(_forward(model, np.flip(x, f), bf16), f) for f in FLIPS[tta])
-        out.append(p/np.float32(len(FLIPS[tta])))
-    return np.concatenate(out)
+        if out is None: out = np.empty((len(tiles), *p.shape[1:]), np.float32)
+        np.divide(p, len(FLIPS[tta]), out=out[i:i + batch])
+    return out
 
 # %% ../nbs/07_inference.ipynb #1321c1c1
 WHOLE_LIMIT = 16_000_000 # pixels that go through the network at once, at most
@@ -86,6 +87,7 @@ def _whole(model, img, batch, bf16, tta): # img (h,w,C) uint8
     if h*w > WHOLE_LIMIT: fail(f'image of {w}x{h} pixels', f'is more than {WHOLE_LIMIT} pixels, too many for the network at once', 'leave out `whole`: tiles need little memory')
     return predict_tiles(model, np.pad(img, ((0, -h % 32), (0, -w % 32), (0, 0)))[None], batch, bf16, tta)[0, :h, :w]
 
+# %% ../nbs/07_inference.ipynb #2c070f00
 def _to_blend(p, overlap):
     "Double precision where so many tiles overlap (25 and more on a pixel) that the sum of their shares would be off by more than a millionth"
     return p.astype(np.float64) if overlap > .75 else p

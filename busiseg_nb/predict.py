@@ -64,6 +64,7 @@ def _check_size(width, height):
     if width < 1 or height < 1: fail('image', f'has no pixels ({width}x{height})', 'export it again')
     if width*height > MAX_PIXELS: fail('image', f'would have {width*height:,} pixels ({width}x{height}), more than {MAX_PIXELS:,}', 'reduce it first')
 
+# %% ../nbs/07b_predict.ipynb #06834ac2
 def _pixels(im): # opened image, its current frame
     "(H,W) or (H,W,3) uint8 of a Pillow image, upright"
     if im.width*im.height > HUGE: im.draft('L', im.size)       # a JPEG then decodes its gray values only
@@ -122,6 +123,7 @@ def _window(a, ds):
     y = apply_voi_lut(y, ds).astype(np.float64)
     return np.rint((y - y.min())*(255/max(np.ptp(y), 1e-30))).astype(np.uint8)
 
+# %% ../nbs/07b_predict.ipynb #3ea4c0eb
 def _dicom_pixels(ds, k):
     "(H,W) or (H,W,3) uint8 of frame k"
     from pydicom.pixels import apply_color_lut, pixel_array
@@ -178,18 +180,28 @@ def read_image(path) -> list: # of (name, img uint8 (H,W) or (H,W,3), info dict)
     return list(iter_images(path))
 
 # %% ../nbs/07b_predict.ipynb #ea1489e9
+def _root(parent, i):
+    "The piece that stands for all that piece i is joined to"
+    while parent[i] != i:
+        parent[i] = parent[parent[i]]; i = parent[i]
+    return i
+
+def _join(parent, kinds, above, below): # (W,) piece of each pixel of the rows above and below a border, -1 for none
+    "Join the pieces of one kind that touch across the border of two bands"
+    n = len(above)
+    for d in (-1, 0, 1):
+        a, b = above[max(0, -d):n - max(0, d)], below[max(0, d):n - max(0, -d)]; both = (a >= 0) & (b >= 0)
+        for i, j in set(zip(a[both].tolist(), b[both].tolist())):
+            if kinds[i] == kinds[j]: parent[_root(parent, j)] = _root(parent, i)
+
+# %% ../nbs/07b_predict.ipynb #131a39cf
 MIN_LESION = 20 # pixels; smaller specks count in the areas, but are no lesions
 
 class Lesions:
     "Connected pieces of each class, gathered from the bands of an image"
     def __init__(self, classes:int): # number of classes, background included
-        self.classes, self.top, self.parent, self.rows, self.edge = classes, 0, [], [], None
+        self.classes, self.top, self.parent, self.kinds, self.rows, self.edge = classes, 0, [], [], [], None
         self.pixels = np.zeros(classes, np.int64)
-
-    def _root(self, i):
-        while self.parent[i] != i:
-            self.parent[i] = self.parent[self.parent[i]]; i = self.parent[i]
-        return i
 
     def add(self, mask, # (h,W) uint8: the next rows
             prob): # (h,W) float32 probability of each pixel's class
@@ -202,34 +214,29 @@ class Lesions:
             keep[lab[0]] = keep[lab[-1]] = True; keep[0] = False      # a speck within the band can be forgotten
             new = np.zeros(n + 1, lab.dtype); new[keep] = np.arange(1, keep.sum() + 1); lab = new[lab]
             total, first = np.bincount(lab.ravel(), prob.ravel())[1:], len(self.parent)
-            self.parent += range(first, first + len(total))
+            self.parent += range(first, first + len(total)); self.kinds += [k]*len(total)
             for e, row in zip(edges, (lab[0], lab[-1])): e[row > 0] = row[row > 0] + first - 1
             for (y, x), a, s in zip(ndimage.find_objects(lab), area[keep], total):
-                self.rows.append((k, y.start + self.top, x.start, y.stop + self.top, x.stop, int(a), float(s)))
-        if self.edge is not None: self._join(self.edge, edges[0])
+                self.rows.append((y.start + self.top, x.start, y.stop + self.top, x.stop, int(a), float(s)))
+        if self.edge is not None: _join(self.parent, self.kinds, self.edge, edges[0])
         self.edge, self.top = edges[1], self.top + len(mask)
-
-    def _join(self, above, below):
-        "Join the pieces that touch across the border of two bands"
-        n = len(above)
-        for d in (-1, 0, 1):
-            a, b = above[max(0, -d):n - max(0, d)], below[max(0, d):n - max(0, -d)]; both = (a >= 0) & (b >= 0)
-            for i, j in set(zip(a[both].tolist(), b[both].tolist())):
-                if self.rows[i][0] == self.rows[j][0]: self.parent[self._root(j)] = self._root(i)
 
     def table(self, names, # of the classes
               spacing=None) -> list: # (mm per row, per column)
         "Lesions, largest first: class, box (left, top, width, height), area, mean probability of the class"
-        groups = {}
-        for i, r in enumerate(self.rows): groups.setdefault(self._root(i), []).append(r)
-        out = []
-        for g in groups.values():
-            k, y0, x0, y1, x1, a, s = (np.array(c) for c in zip(*g))
-            if (area := int(a.sum())) < MIN_LESION: continue
-            box = [int(x0.min()), int(y0.min()), int(x1.max() - x0.min()), int(y1.max() - y0.min())]
-            one = {'class': names[int(k[0])], 'box': box, 'area_px': area, 'probability': round(float(s.sum()/area), 4)}
-            out.append(one | ({'area_mm2': round(area*spacing[0]*spacing[1], 3)} if spacing else {}))
-        return sorted(out, key=lambda o: (-o['area_px'], o['box']))
+        return _lesion_table(self, names, spacing)
+
+# %% ../nbs/07b_predict.ipynb #67572e38
+def _lesion_table(lesions, names, spacing):
+    "See `Lesions.table`"
+    groups, out = {}, []
+    for i, r in enumerate(lesions.rows): groups.setdefault(_root(lesions.parent, i), []).append(r)
+    for g, rows in groups.items():
+        y0, x0, y1, x1, a, s = zip(*rows)
+        if (area := sum(a)) < MIN_LESION: continue
+        one = {'class': names[lesions.kinds[g]], 'box': [min(x0), min(y0), max(x1) - min(x0), max(y1) - min(y0)], 'area_px': area, 'probability': round(sum(s)/area, 4)}
+        out.append(one | ({'area_mm2': round(area*spacing[0]*spacing[1], 3)} if spacing else {}))
+    return sorted(out, key=lambda o: (-o['area_px'], o['box']))
 
 # %% ../nbs/07b_predict.ipynb #e0a4c99d
 OVERLAY_SIDE = 2048 # pixels: overlays are reduced to at most this longer side
@@ -264,9 +271,9 @@ def predict_image(model, img, # `UNet` or another predictor; (H,W) or (H,W,3) ui
     def bands():
         nonlocal top
         for p in predict_bands(model, img, large=large, **how):
-            m = p.argmax(2).astype(np.uint8); lesions.add(m, np.take_along_axis(p, m[..., None].astype(np.intp), 2)[..., 0])
-            if overlay_path: small.append(m[-top % k::k, ::k])
-            top += len(m); yield m
+            m = p.argmax(2).astype(np.uint8); lesions.add(m, p.max(2)); top += len(m)
+            if overlay_path: small.append(m[-(top - len(m)) % k::k, ::k].copy())
+            yield m
     if mask_path is None: list(bands())
     elif H*W <= large: save_mask(next(bands()), mask_path, colours)
     else:
