@@ -190,6 +190,3 @@ def main():
     try: app()
     except BusisegError as e: print(f'busiseg: {e}', file=sys.stderr); sys.exit(2)
     except KeyboardInterrupt: print('busiseg: stopped; what was finished is kept, --resume continues', file=sys.stderr); sys.exit(130)
-
-# %% ../nbs/11_cli.ipynb #f4c5c682
-if __name__ == '__main__': main()
