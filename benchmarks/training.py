@@ -55,29 +55,26 @@ def sync(device):
     if device.type == 'cuda': torch.cuda.synchronize()
 
 
-class Clock(Callback):
-    "Seconds of an epoch's training part"
-    order = -10
-    def before_train(self): sync(self.dls.device); self.t = time.perf_counter()
-    def after_train(self): sync(self.dls.device); self.seconds = time.perf_counter() - self.t
+class TakeTurns(Callback):
+    "After each step of the Learner, one step of the plain loop; the seconds of both"
+    order = 1000
+    def __init__(self, plain): self.plain, self.learned, self.others = plain, [], []
+    def before_train(self): self.mark()
+    def mark(self): sync(self.dls.device); self.t = time.perf_counter()
+    def after_batch(self):
+        if not self.training: return
+        sync(self.dls.device); self.learned.append(time.perf_counter() - self.t)
+        self.others.append(self.plain()); self.mark()
 
 
-def learner_overhead(cache, make, bs, device, bf16, blocks, k):
-    "Median seconds a step of the same steps in a plain loop and in the Learner, block by block in turn"
-    rows = np.arange(bs*k) % len(cache); dl = lambda: TileDL(cache, rows, bs=bs, device=device)
-    a, b = make(), make(); clock, plain, learned = Clock(), [], []
+def learner_overhead(cache, make, bs, device, bf16, steps):
+    "Seconds a step of the same steps in a plain loop and in the Learner, step by step in turn; the first of each is warm-up"
     from fastai.data.core import DataLoaders
-    learn = get_learner(DataLoaders(dl(), TileDL(cache, rows[:1], bs=1, device=device), device=device), b, bf16=bf16, cbs=[clock])
-    opt, loss, data = torch.optim.Adam(a.parameters(), lr=1e-4, fused=True), DiceLoss(), dl()
-    for i in range(blocks + 1):
-        a.train(); sync(device); t = time.perf_counter()
-        for x, y in data:
-            with torch.autocast(device.type, torch.bfloat16, enabled=bf16): z = a(x)
-            loss(z, y).backward(); opt.step(); opt.zero_grad()
-        sync(device); plain.append((time.perf_counter() - t)/k)
-        with learn.no_bar(), learn.no_logging(): learn.fit(1)
-        learned.append(clock.seconds/k)
-    return plain[1:], learned[1:]
+    rows = np.arange(bs*(steps + 1)) % len(cache); dl = lambda: TileDL(cache, rows, bs=bs, device=device)
+    turns = TakeTurns(stepper(make(), dl(), bf16, True, device))
+    learn = get_learner(DataLoaders(dl(), TileDL(cache, rows[:1], bs=1, device=device), device=device), make(), bf16=bf16, cbs=[turns])
+    with learn.no_bar(), learn.no_logging(): learn.fit(1)
+    return turns.others[1:], turns.learned[1:]
 
 
 def curves(cases, folder, out, epochs):
@@ -121,10 +118,10 @@ def main():
             if rep: times[name].append(s)
     rows.clear()
     batches = dl(); t = time.perf_counter(); n = sum(1 for _ in batches); data = (time.perf_counter() - t)/n
-    plain, learned = learner_overhead(cache, make, args.bs, device, bf16, args.reps, 2)
+    plain, learned = learner_overhead(cache, make, args.bs, device, bf16, 4*args.reps)
     times['= the Learner'] = learned; base = median(times['naive: decode PNGs, fp32'])
     table = [{'loop': k, 'seconds_a_step': round(median(v), 4), 'tiles_per_second': round(args.bs/median(v), 2), 'ratio_to_naive': round(base/median(v), 2)} for k, v in times.items()]
-    overhead = median(b/a for a, b in zip(plain, learned)) - 1; share = data/median(times['+ fused Adam'])
+    overhead = median(learned)/median(plain) - 1; share = data/median(times['+ fused Adam'])
     print(pd.DataFrame(table).to_string(index=False))
     print(f'data side: {data*1e3:.1f} ms a step, {share:.2%} of it; Learner over a plain loop: {overhead:+.2%}')
     if args.curves: curves(some, tmp, Path('results/benchmarks/precision.csv'), args.curves)

@@ -59,6 +59,9 @@ def predict_tiles(model:UNet, # in evaluation mode; or a function from tiles to 
     "(N,S,S,classes) float32 probabilities; the binary form gives background and tumour"
     _check_tta(tta)
     if isinstance(model, torch.nn.Module): model.to(memory_format=torch.channels_last)
+    if not tta:
+        parts = [_forward(model, tiles[i:i + batch], bf16) for i in range(0, len(tiles), batch)]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
     out = None
     for i in range(0, len(tiles), batch):
         x = tiles[i:i + batch]
