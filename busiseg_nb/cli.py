@@ -190,3 +190,6 @@ def main():
     try: app()
     except BusisegError as e: print(f'busiseg: {e}', file=sys.stderr); sys.exit(2)
     except KeyboardInterrupt: print('busiseg: stopped; what was finished is kept, --resume continues', file=sys.stderr); sys.exit(130)
+
+# %% ../nbs/11_cli.ipynb #f0db36e1
+if __name__ == '__main__' and '__file__' in globals(): main()   # python -m busiseg_nb.cli; not in a notebook

@@ -118,7 +118,7 @@ def hardware() -> dict: # processor, cores, memory in GB, accelerator
 def provenance(command=None, # what was run; default this process's arguments
                **more) -> dict:
     "Command, time, versions, hardware and commit of a run, plus whatever `more` holds (config, seed, data fingerprint)"
-    argv = [Path(sys.argv[0]).name, *sys.argv[1:]]
+    argv = [Path(sys.argv[0]).name, *(f'.../{Path(a).name}' if os.path.isabs(a) else a for a in sys.argv[1:])]   # no paths of one machine
     return {'command': command or ' '.join(argv), 'date': time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime()),
             'python': platform.python_version(), 'versions': _versions(), 'hardware': hardware(), 'commit': _git_commit(), **more}
 

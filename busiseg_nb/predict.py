@@ -74,7 +74,7 @@ def _pixels(im): # opened image, its current frame
     mode = 'L' if im.mode in ('1', 'L', 'LA', 'La') or im.width*im.height > HUGE else 'RGB'
     out, step = np.empty((im.height, im.width, 3)[:2 + (mode == 'RGB')], np.uint8), max(1, 2**22//im.width)
     for a in range(0, im.height, step):       # in bands: Pillow's way to NumPy makes two copies
-        part = im.crop((0, a, im.width, min(a + step, im.height)))
+        with _no_limit(): part = im.crop((0, a, im.width, min(a + step, im.height)))
         out[a:a+step] = np.asarray(part if im.mode == mode else part.convert(mode))
     return out
 

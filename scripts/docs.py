@@ -141,7 +141,7 @@ def other_pages(proc):
     def page(src, name, title, description):
         text = src.read_text(encoding='utf-8')
         text = re.sub(r'\A---\n.*?\n---\n', '', text, flags=re.S); text = re.sub(r'\A\s*# .*\n', '', text)
-        (proc/f'{name}.md').write_text(f'---\ntitle: {title}\ndescription: {description}\n---\n{text}', encoding='utf-8')
+        (proc/f'{name}.md').write_text(f'---\ntitle: {json.dumps(title)}\ndescription: {json.dumps(description)}\n---\n{text}', encoding='utf-8')
     if (ROOT/'CHANGELOG.md').exists(): page(ROOT/'CHANGELOG.md', 'changelog', 'Changelog', 'What changed in each release')
     cards = [*ROOT.glob('MODEL_CARD.md'), *ROOT.glob('nbs/model_card.md'), *ROOT.glob('busiseg_nb/data/*/README.md'), *ROOT.glob('models/*/README.md')]
     if cards: page(cards[0], 'model_card', 'Model card', 'The model that comes with the package: data, training, scores, limits')

@@ -230,7 +230,8 @@ def test_full_disk(cases, tmp_path, monkeypatch, how):
 
 
 SLOW = '''
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)   # also where the tests were started with it ignored
 from busiseg_nb import preprocessing as p
 from busiseg_nb.dataset import find_cases
 digest = p.case_digest
