@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['MODELS', 'CONFIG', 'InputNorm', 'UNet', 'default_weights', 'build_model', 'count_parameters', 'published_results',
-           'parameters_by_block', 'DiceLoss', 'DiceCELoss', 'save_model', 'load_model']
+           'parameters_by_block', 'DiceLoss', 'DiceCELoss', 'uncompiled', 'save_model', 'load_model']
 
 # %% ../nbs/04_models.ipynb #f8004e58
-import copy, json, shutil, tempfile, warnings
+import copy, tempfile, warnings
 from importlib.resources import files
 from pathlib import Path
 
@@ -161,12 +161,16 @@ class DiceCELoss(DiceLoss):
 CONFIG = dict(encoder_name=str, encoder_weights=(str, type(None)), in_channels=int, classes=int, decoder_channels=(list, tuple),
               input_norm=str, class_names=(list, type(None)), tile_size=int, resize=(int, list, tuple, type(None)), meta=(dict, type(None)))
 
+def uncompiled(model:nn.Module) -> nn.Module:
+    "The network itself, where `torch.compile` has wrapped it"
+    return getattr(model, '_orig_mod', model)
+
 def save_model(model:UNet, # trained or not
                folder, # made or replaced, whole or not at all
                half:bool=False, # 16-bit weights, 32-bit statistics
                **meta) -> Path: # added to the notes in its configuration
     "Save weights and configuration with smp's `save_pretrained`"
-    model = copy.deepcopy(getattr(model, '_orig_mod', model)).cpu().to(memory_format=torch.contiguous_format)
+    model = copy.deepcopy(uncompiled(model)).cpu().to(memory_format=torch.contiguous_format)
     model.meta.update(meta)
     model.config.update({k: getattr(model, k) for k in ('class_names', 'tile_size', 'resize', 'meta', 'encoder_weights')})
     if half:
@@ -211,6 +215,6 @@ def load_model(where, # a folder with model.safetensors and config.json, or a hu
     try: model = UNet(**{**cfg, 'encoder_weights': None})
     except Exception as e: fail(folder/'config.json', f'describes no model that can be built ({str(e)[:80]})', 'save the model again')
     try: model.load_state_dict(state)
-    except RuntimeError as e: fail(weights, 'does not fit the model in config.json', 'copy both files from the same folder')
+    except RuntimeError: fail(weights, 'does not fit the model in config.json', 'copy both files from the same folder')
     model.encoder_weights = cfg.get('encoder_weights')
     return model.eval()

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PROFILES', 'FOLDS', 'Profile', 'make_profile', 'check_profile', 'read_groups', 'is_busi', 'group_names',
-           'score_cases', 'own_classes', 'main_scores', 'background_only', 'partial_adamw', 'new_run', 'reproduce',
-           'experiment', 'rescore']
+           'score_cases', 'own_classes', 'main_scores', 'background_only', 'new_run', 'reproduce', 'experiment',
+           'rescore']
 
 # %% ../nbs/07a_runs.ipynb #d55a20eb
 import json, tempfile, time
@@ -17,14 +17,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
-from .core import CLASSES, atomic_path, fail, provenance, read_json, save_mask, overlay, seed_everything, write_json
+from .core import atomic_path, fail, provenance, read_json, seed_everything, write_json
 from .dataset import find_cases, fingerprint, kfold_cases, load_split, save_split, split_cases, split_hash, verify_dataset
 from .inference import _back, predict_tiles, to_channels
 from .metrics import (ANY, Counts, bootstrap, confusion, counts_frame, counts_from_frame, dice, fastai_metrics, iou, pixel_accuracy, pool,
                                 precision, prob_histogram, recall, roc_from_histogram)
-from .models import DiceCELoss, DiceLoss, build_model, default_weights, load_model
+from .models import DiceCELoss, DiceLoss, build_model, load_model, uncompiled
 from .preprocessing import build_cache, load_case, resize_image, resize_mask
 from .tiling import merge_tiles, tile_image
 from .training import Augment, adam, default_device, get_dls, get_learner, train
@@ -178,14 +177,8 @@ def _learner(cases, split, p, seed, cache, progress, compile, bf16, model=None):
     if p.train_resize: zoom = tuple(z*p.resize/p.train_resize for z in p.augment)
     aug = None if p.augment is None else Augment(p.tile, zoom if p.train_resize else p.augment)
     dls = get_dls(views, split, p.bs, aug, seed, binary=p.classes == 1, valid_cache=tiles)
-    opt = partial_adamw(p.weight_decay) if p.weight_decay else adam()
     loss = {'dice': DiceLoss, 'dice+ce': DiceCELoss}[p.loss]()
-    return get_learner(dls, model, loss, p.lr, opt, fastai_metrics(max(2, p.classes), model.class_names), bf16, compile), tiles
-
-def partial_adamw(wd):
-    "AdamW with weight decay `wd`"
-    from fastai.optimizer import OptimWrapper
-    return partial(OptimWrapper, opt=partial(torch.optim.AdamW, fused=True, weight_decay=wd))
+    return get_learner(dls, model, loss, p.lr, adam(p.weight_decay), fastai_metrics(max(2, p.classes), model.class_names), bf16, compile), tiles
 
 # %% ../nbs/07a_runs.ipynb #6cf7df93
 def new_run(folder, # of the run
@@ -232,7 +225,7 @@ def experiment(folder, # of the run
     config = json.loads(json.dumps(config))
     origin = provenance(command, seed=seed, config=config, data_fingerprint=fp)   # at the start: the code that is loaded now
     learn, tiles = _learner(cases, split, p, seed, Path(cache), progress, compile, bf16, model)
-    weights = learn.model.encoder_weights if not compile else learn.model._orig_mod.encoder_weights
+    weights = uncompiled(learn.model).encoder_weights
     say(f'model     {p.model}, weights {weights or ("as above" if model else "random")}, {len(learn.dls.train.rows)} training tiles, {learn.dls.device}')
     save_split(split, folder/'split.json', kind=p.split, seed=seed, fractions=p.fractions, fingerprint=fp)
     history = train(learn, p.epochs, folder, resume, minutes, p.monitor, p.schedule, p.ema, config, progress)

@@ -8,8 +8,8 @@ __all__ = ['MONITORS', 'TileDL', 'show_batch', 'show_results', 'default_device',
            'Augment']
 
 # %% ../nbs/05_training.ipynb #d3f37abe
-import os, time
-from contextlib import suppress
+import time
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
@@ -25,8 +25,8 @@ from fastai.learner import Learner, Recorder
 from fastai.optimizer import OptimWrapper
 from fastcore.basics import chunked
 
-from .core import atomic_path, fail, overlay, seed_everything, write_json
-from .models import DiceCELoss, DiceLoss, UNet, load_model, save_model
+from .core import atomic_path, fail, overlay, seed_everything
+from .models import DiceLoss, UNet, save_model, uncompiled
 
 # %% ../nbs/05_training.ipynb #47afaca1
 class TileDL(DataLoader):
@@ -148,9 +148,10 @@ class EpochNumber(Callback):
     "Tell the training loader which epoch it is, which decides its order and augmentation"
     def before_epoch(self): self.learn.dls.train.epoch = self.epoch
 
-def adam(lr=1e-4, **kwargs):
-    "Equation 1, fused: an optimiser for `Learner`"
-    return partial(OptimWrapper, opt=partial(torch.optim.Adam, fused=True, **kwargs))
+def adam(weight_decay:float=0.): # above 0: AdamW
+    "Equation 1, fused: an optimiser for `Learner`, which sets its learning rate"
+    opt = partial(torch.optim.AdamW, weight_decay=weight_decay) if weight_decay else torch.optim.Adam
+    return partial(OptimWrapper, opt=partial(opt, fused=True))
 
 # %% ../nbs/05_training.ipynb #6f672c20
 def get_learner(dls, # from `get_dls`
@@ -214,11 +215,9 @@ class RunLog(Callback):
         if self.minutes is not None and used + row['seconds']/60 > self.minutes and self.epoch + 1 < self.n_epoch: raise CancelFitException
     def weights(self):
         "The averaged weights where there are any"
-        from contextlib import nullcontext
         return self.ema.swapped() if self.ema else nullcontext()
     def write(self):
-        model = getattr(self.model, '_orig_mod', self.model)
-        state = {'model': model.state_dict(), 'opt': self.opt.state_dict(), 'epoch': self.epoch + 1, 'history': self.history, 'best': self.best,
+        state = {'model': uncompiled(self.model).state_dict(), 'opt': self.opt.state_dict(), 'epoch': self.epoch + 1, 'history': self.history, 'best': self.best,
                  'config': self.config, 'ema': self.ema.state if self.ema else None}
         with atomic_path(self.folder/'resume.pt') as tmp: torch.save(state, tmp)
         with atomic_path(self.folder/'history.csv') as tmp: pd.DataFrame(self.history).to_csv(tmp, index=False)
@@ -231,8 +230,7 @@ class EMA(Callback):
     order = 5
     def __init__(self, decay=.99): self.decay, self.state = decay, None
     def pairs(self):
-        model = getattr(self.model, '_orig_mod', self.model)
-        return {k: v for k, v in model.state_dict().items() if v.is_floating_point()}
+        return {k: v for k, v in uncompiled(self.model).state_dict().items() if v.is_floating_point()}
     def before_fit(self):
         if self.state is None: self.state = {k: v.clone() for k, v in self.pairs().items()}
         else: self.state = {k: self.state[k].to(v.device) for k, v in self.pairs().items()}
@@ -243,15 +241,12 @@ class EMA(Callback):
     def swap(self):
         for k, v in self.pairs().items():
             if v.data_ptr() != self.state[k].data_ptr(): t = v.clone(); v.copy_(self.state[k]); self.state[k].copy_(t)
+    @contextmanager
     def swapped(self):
-        from contextlib import contextmanager
-        @contextmanager
-        def inside():
+        with torch.no_grad(): self.swap()
+        try: yield
+        finally:
             with torch.no_grad(): self.swap()
-            try: yield
-            finally:
-                with torch.no_grad(): self.swap()
-        return inside()
     def before_validate(self): self.swap()
     def after_validate(self): self.swap()
 
@@ -284,7 +279,7 @@ def train(learn:Learner, # from `get_learner`
     log = RunLog(folder, monitor=monitor, minutes=minutes, progress=progress, ema=avg, config=config)
     learn.create_opt()
     if saved:
-        getattr(learn.model, '_orig_mod', learn.model).load_state_dict(saved['model']); learn.opt.load_state_dict(saved['opt'])
+        uncompiled(learn.model).load_state_dict(saved['model']); learn.opt.load_state_dict(saved['opt'])
         log.start, log.history, log.best = saved['epoch'], saved['history'], saved['best']
         if avg: avg.state = saved['ema']
     if log.start < epochs:

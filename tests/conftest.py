@@ -1,5 +1,6 @@
 "Where tests find data: the real BUSI if it is there, the phantom always."
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -26,3 +27,13 @@ def phantom(tmp_path_factory):
     "A small phantom data set in BUSI's layout"
     from busiseg_nb.core import make_phantom
     return make_phantom(tmp_path_factory.mktemp('data')/'phantom', n=(8, 6, 3), seed=1)
+
+
+@pytest.fixture
+def folder(phantom, tmp_path):
+    "Nine cases of one's own to spoil: a small data set in a folder"
+    from busiseg_nb.core import LABELS
+    for label in LABELS:
+        (tmp_path/'data'/label).mkdir(parents=True)
+        for p in (phantom/label).glob(f'{label} ([123])*.png'): shutil.copy(p, tmp_path/'data'/label)
+    return tmp_path/'data'

@@ -27,15 +27,6 @@ def message(fn, *args, **kw):
     return str(e.value)
 
 
-@pytest.fixture
-def folder(phantom, tmp_path):
-    "A small data set of one's own to spoil"
-    for label in LABELS:
-        (tmp_path/'data'/label).mkdir(parents=True)
-        for p in (phantom/label).glob(f'{label} ([123])*.png'): shutil.copy(p, tmp_path/'data'/label)
-    return tmp_path/'data'
-
-
 # ---- BUSI ----
 
 def test_busi_cases(busi):
