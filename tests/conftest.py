@@ -37,3 +37,14 @@ def folder(phantom, tmp_path):
         (tmp_path/'data'/label).mkdir(parents=True)
         for p in (phantom/label).glob(f'{label} ([123])*.png'): shutil.copy(p, tmp_path/'data'/label)
     return tmp_path/'data'
+
+
+def pytest_terminal_summary(terminalreporter):
+    "Add up what tests counted with `record_property(name, number)`: cases tried, kills survived, requests served, …"
+    totals = {}
+    for reports in terminalreporter.stats.values():
+        for r in reports:
+            if getattr(r, 'when', None) == 'call':
+                for name, n in r.user_properties:
+                    if isinstance(n, int): totals[name] = totals.get(name, 0) + n
+    if totals: terminalreporter.write_line('counted: ' + ', '.join(f'{n} {name}' for name, n in totals.items()))
