@@ -10,7 +10,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PROC = ROOT/'_proc'
 COLAB = 'https://colab.research.google.com/github/busiseg/busiseg_nb/blob/main/nbs/'
 GITHUB = 'https://github.com/busiseg/busiseg_nb'
-QUARTO_ONLY = ('code-tools', 'code-block-bg', 'highlight-style', 'grid', 'html-math-method')
+QUARTO_ONLY = ('code-tools', 'code-block-bg', 'code-overflow', 'highlight-style', 'grid', 'html-math-method')
+
+NOISE = re.compile(r'\s*(?:(?:before|after)_\w+:NoneType=None,?\s*)+|:Annotated\b')   # events of fastai's callbacks; Typer's annotations, which the source shows
 
 # ---------------------------------------------------------------- processing
 
@@ -33,6 +35,8 @@ def processors(module):
             if not (module and cell.cell_type == 'code' and cell.source and re.search('^show_doc', cell.source, re.M)): return
             self.k.cell(cell)
             if self.k.exc: raise RuntimeError(f'{module}: {cell.source}') from self.k.exc
+            for o in cell.outputs:
+                for kind, text in o.get('data', {}).items(): o['data'][kind] = NOISE.sub('', ''.join(text)) if kind.startswith('text/') else text
 
     class SourceAfterDocs(Processor):
         "The source of a cell comes after the documentation of all that it defines, in the order of the source"
@@ -107,44 +111,50 @@ def process(nbs, # notebooks
 def number(v):
     "'73.17 [70.10, 76.02]' of [value, low, high] in 0..1"
     if not v or v[0] is None: return '–'
-    return f'{100*v[0]:.2f}' + (f' [{100*v[1]:.2f}, {100*v[2]:.2f}]' if v[1] is not None else '')
+    return f'{100*v[0]:.2f}' + (f' [{100*v[1]:.2f},\xa0{100*v[2]:.2f}]' if v[1] is not None else '')
 
-def results_page():
+def run_section(f): # path of a results.json
+    "Scores of a run, and where they come from"
+    r = json.loads(f.read_text(encoding='utf-8')); p, t, d, n = (r.get(k, {}) for k in ('provenance', 'training', 'data', 'split_sizes'))
+    s = r.get('scores', {}); classes = [k[4:] for k in s if k.startswith('iou_') and k != 'iou_mean'] + ['mean']
+    h = p.get('hardware') or {}; folder = f.parent.relative_to(ROOT)
+    facts = {'data': f'{"BUSI" if d.get("is_busi") else "the phantom"}, {d.get("images")} images, fingerprint `{d.get("fingerprint")}`',
+             'split': f'{r.get("split")}: ' + ', '.join(f'{n.get(k)} {what}' for k, what in dict(train='training', valid='validation', test='test images').items()),
+             'model': f'{r.get("model")}, {r.get("encoder_weights") or "random"} weights, profile {r.get("profile")}',
+             'training': f'weights of epoch {t.get("best_epoch")} of {t.get("epochs")}' + (f', {t["seconds"]/60:.0f} min' if t.get('seconds') else ''),
+             'background everywhere': f'would have a mean IoU of {number([r.get("background_only_iou_mean"), None, None])}', 'convention': r.get('convention'),
+             'command': f'`{p["command"]}`' if p.get('command') else None, 'commit': f'`{p["commit"][:10]}`, {p.get("date", "")[:10]}' if p.get('commit') else p.get('date'),
+             'hardware': ', '.join(str(v) for v in (h.get('gpu'), h.get('processor'), h.get('cores') and f'{h["cores"]} cores') if v), 'files': f'[{folder}]({GITHUB}/tree/main/{folder})'}
+    return [f'### {r.get("name", f.parent.name)}', '', '| class | IoU | Dice | precision | recall |', '|---|---|---|---|---|',
+            *(f'| {c} | ' + ' | '.join(number(s.get(f'{k}_{c}')) for k in ('iou', 'dice', 'precision', 'recall')) + ' |' for c in classes), '',
+            *(f'- {k}: {v}' for k, v in facts.items() if v), '']
+
+def analysis_row(f, texts): # file; notebook -> its text
+    "A file of numbers: the page that shows it, the command that made it"
+    r = json.loads(f.read_text(encoding='utf-8')) if f.suffix == '.json' else {}; p = r.get('provenance', r); rel = f.relative_to(ROOT)
+    pages = ', '.join(f'[{page_name(nb)}]({nb})' for nb, text in texts.items() if f.name in text or f'/{f.stem}' in text)
+    return f'| [{rel.relative_to("results")}]({GITHUB}/blob/main/{rel}) | {pages} | ' + (f'`{p["command"]}`' if p.get('command') else '') + f' | {p.get("date", "")[:10].replace("-", "‑")} |'
+
+def results_page(nbs):
     "Every recorded run and analysis, with what it measured and where it came from"
     out = ['---', 'title: Results', 'description: Every recorded run and analysis, with what it measured and the command that made it', '---', '',
-           'Each row is read from a file under `results/` when this site is rendered. Scores are in per cent, with 95 % bootstrap intervals over groups of near-copies '
-           'in brackets; the convention stands under each run.', '', '## Runs', '']
-    runs = sorted((ROOT/'results').glob('*/results.json'))
-    for f in runs:
-        r = json.loads(f.read_text(encoding='utf-8')); p, t = r.get('provenance', {}), r.get('training', {})
-        s = r.get('scores', {}); classes = [k[4:] for k in s if k.startswith('iou_') and k != 'iou_mean'] + ['mean']
-        out += [f'### {r.get("name", f.parent.name)}', '', '| class | IoU | Dice | precision | recall |', '|---|---|---|---|---|']
-        out += [f'| {c} | ' + ' | '.join(number(s.get(f'{k}_{c}')) for k in ('iou', 'dice', 'precision', 'recall')) + ' |' for c in classes]
-        h = p.get('hardware', {}) or {}
-        facts = {'model': f'{r.get("model")}, {r.get("encoder_weights") or "random"} weights', 'profile': r.get('profile'), 'split': f'{r.get("split")}, {r.get("split_sizes")}',
-                 'data': r.get('data'), 'epochs': f'{t.get("epochs")}, best {t.get("best_epoch")}', 'training time': f'{t["seconds"]/60:.0f} min' if t.get('seconds') else None,
-                 'background everywhere gets a mean IoU of': number([r.get('background_only_iou_mean'), None, None]), 'convention': r.get('convention'),
-                 'command': f'`{p["command"]}`' if p.get('command') else None, 'commit': p.get('commit') or p.get('git'), 'date': p.get('date') or p.get('time'),
-                 'hardware': ', '.join(f'{k} {v}' for k, v in h.items()) if isinstance(h, dict) else h}
-        out += ['', *(f'- {k}: {", ".join(f"{a} {b}" for a, b in v.items()) if isinstance(v, dict) else v}' for k, v in facts.items() if v not in (None, '–')),
-                f'- files: [{f.parent.relative_to(ROOT)}]({GITHUB}/tree/main/{f.parent.relative_to(ROOT)})', '']
-    if not runs: out += ['No run is recorded here yet. `busiseg reproduce` writes one under `runs/`.', '']
-    other = sorted(p for p in (ROOT/'results').glob('*/*') if p.is_file() and p.suffix in ('.json', '.csv') and not (p.parent/'results.json').exists())
-    if other: out += ['## Analyses and benchmarks', '', '| file | kilobytes |', '|---|---|']
-    for f in other:
-        rel = f.relative_to(ROOT); out.append(f'| [`{rel}`]({GITHUB}/blob/main/{rel}) | {f.stat().st_size/1000:.1f} |')
-    return '\n'.join(out) + '\n'
+           'Each number is read from a file under `results/` when this site is rendered. Scores are in per cent, with 95 % bootstrap intervals over groups of near-copies '
+           'in brackets; the convention stands under each run. The [comparison](comparison.ipynb) puts them beside the paper\'s.', '', '## Runs', '']
+    for f in sorted((ROOT/'results').glob('*/results.json')): out += run_section(f)
+    texts = {f'{page_name(nb)}.ipynb': nb.read_text(encoding='utf-8') for nb in nbs}
+    out += ['## Analyses and benchmarks', '', '| file | shown in | command | date |', '|---|---|---|---|']
+    other = (p for p in (ROOT/'results').glob('*/*') if p.suffix in ('.json', '.csv') and not (p.parent/'results.json').exists())
+    return '\n'.join(out + [analysis_row(f, texts) for f in sorted(other)]) + '\n'
 
-def other_pages(proc):
+def other_pages(proc, nbs):
     "Results, changelog and model card"
-    (proc/'results.md').write_text(results_page(), encoding='utf-8')
+    (proc/'results.md').write_text(results_page(nbs), encoding='utf-8')
     def page(src, name, title, description):
         text = src.read_text(encoding='utf-8')
         text = re.sub(r'\A---\n.*?\n---\n', '', text, flags=re.S); text = re.sub(r'\A\s*# .*\n', '', text)
         (proc/f'{name}.md').write_text(f'---\ntitle: {json.dumps(title)}\ndescription: {json.dumps(description)}\n---\n{text}', encoding='utf-8')
-    if (ROOT/'CHANGELOG.md').exists(): page(ROOT/'CHANGELOG.md', 'changelog', 'Changelog', 'What changed in each release')
-    cards = [*ROOT.glob('MODEL_CARD.md'), *ROOT.glob('nbs/model_card.md'), *ROOT.glob('busiseg_nb/data/*/README.md'), *ROOT.glob('models/*/README.md')]
-    if cards: page(cards[0], 'model_card', 'Model card', 'The model that comes with the package: data, training, scores, limits')
+    page(ROOT/'CHANGELOG.md', 'changelog', 'Changelog', 'What changed in each release')
+    page(ROOT/'busiseg_nb'/'data'/'model'/'README.md', 'model_card', 'Model card', 'The model that comes with the package: data, training, scores, limits')
 
 def configure(proc, out, pages, quarto):
     "The site's configuration for these pages; returns the entries of the sidebar that have no page"
@@ -172,7 +182,7 @@ def configure(proc, out, pages, quarto):
 
 KATEX = re.compile(r'<(?:script|link)\b[^>]*katex[^>]*>(?:\s*</script>)?')
 MATH = re.compile(r'<span class="math (inline|display)">\\[(\[](.*?)\\[)\]]</span>', re.S)
-FONTS = re.compile(r'@import\s*(?:url\()?["\']?https://fonts\.googleapis\.com[^;]*?\)?["\']?;')
+CODE = re.compile(r'(<code class="sourceCode (?!text)\w+">)(.*?)(</code>)', re.S)
 
 def mathml(page, problems, name):
     "Equations as MathML, which browsers typeset without a script"
@@ -182,6 +192,14 @@ def mathml(page, problems, name):
         except Exception as e: problems.append(f'{name}: equation {m[2][:40]!r} cannot be typeset ({type(e).__name__})'); return m[0]
     return KATEX.sub('', MATH.sub(one, page))
 
+SOURCE = dict(changelog='/blob/main/CHANGELOG.md', model_card='/blob/main/busiseg_nb/data/model/README.md', results='/tree/main/results')   # of pages that no notebook makes
+
+def wrap_lines(m): # match of CODE
+    "Each line of code in a span that knows its indentation, so that long lines wrap under themselves as they do with Quarto"
+    code = re.sub(r'(<span class="\w+">)([^<]*)</span>', lambda s: '\n'.join(f'{s[1]}{t}</span>' for t in s[2].split('\n')), m[2])
+    indent = lambda line: len(t := re.sub('<[^>]*>', '', line)) - len(t.lstrip())
+    return m[1] + '\n'.join(f'<span class="line" style="--in:{indent(l)}ch">{l}</span>' if l else l for l in code.split('\n')) + m[3]
+
 def finish(site, pages, problems):
     "Nothing is fetched from elsewhere: no web fonts, no formula scripts; wide tables scroll; edit links name the notebooks"
     for f in site.rglob('*.css'):
@@ -190,8 +208,11 @@ def finish(site, pages, problems):
     for f in site.rglob('*.html'):
         text = mathml(f.read_text(encoding='utf-8'), problems, f.name)
         edit = pages.get(f.stem)
-        text = re.sub(r'(/(?:edit|blob)/main/nbs/)' + re.escape(f.stem) + r'\.(?:ipynb|md)', lambda m: m[1] + edit.name if edit else '/blob/main/CHANGELOG.md' if f.stem == 'changelog' else '/tree/main/results', text)
-        text = re.sub(r'(<table\b.*?</table>)', r'<div class="table-scroll">\1</div>', text, flags=re.S)
+        text = re.sub(r'(/(?:edit|blob)/main/nbs/)' + re.escape(f.stem) + r'\.(?:ipynb|md)', lambda m: m[1] + edit.name if edit else SOURCE[f.stem], text)
+        text = CODE.sub(wrap_lines, text)
+        text = re.sub('<td>(?=[^<]{50,}</td>)', '<td class="long">', text)
+        wide = lambda table: ' wide' if table.split('</tr>')[0].count('<th') > 7 else ''
+        text = re.sub(r'<table\b.*?</table>', lambda m: f'<div class="table-scroll{wide(m[0])}">{m[0]}</div>', text, flags=re.S)
         f.write_text(text, encoding='utf-8')
 
 class PageParser(HTMLParser):
@@ -244,7 +265,7 @@ def render(out, nbs=None):
     shutil.rmtree(PROC, ignore_errors=True); PROC.mkdir()
     pages = process(nbs, PROC)
     shutil.copytree(ROOT/'nbs'/'images', PROC/'images'); shutil.copy(ROOT/'nbs'/'styles.css', PROC/'styles.css')
-    other_pages(PROC)
+    other_pages(PROC, nbs)
     quarto = shutil.which('quarto')
     for href in configure(PROC, out, pages, quarto): print(f'sidebar: {href} has no page yet and is left out')
     if quarto: subprocess.run([quarto, 'render', str(PROC), '--no-execute', '--quiet'], check=True)

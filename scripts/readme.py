@@ -28,7 +28,7 @@ def readme():
     nb = json.loads((ROOT/'nbs'/'index.ipynb').read_text(encoding='utf-8'))
     text = '\n\n'.join(t.strip() for t in map(cell_markdown, nb['cells']) if t.strip())
     text = re.sub(r'\]\((?=images/|[\w.-]+\.(?:ipynb|svg|png)[)#])', '](nbs/', text)                 # files of the notebooks' folder
-    for page, file in dict(changelog='CHANGELOG.md', results='results', model_card='MODEL_CARD.md').items(): text = text.replace(f']({page}.md)', f']({file})')
+    for page, file in dict(changelog='CHANGELOG.md', results='results', model_card='busiseg_nb/data/model/README.md').items(): text = text.replace(f']({page}.md)', f']({file})')
     return '<!-- Written by scripts/readme.py from nbs/index.ipynb: edit that notebook. -->\n\n' + text + '\n'
 
 if __name__ == '__main__':

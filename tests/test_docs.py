@@ -1,5 +1,5 @@
 "README, site and pictures as a reader meets them: links, alt text, and the pages in a real browser at two widths"
-import functools, http.server, importlib.util, json, shutil, subprocess, sys, threading
+import functools, http.server, importlib.util, json, re, shutil, subprocess, sys, threading
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,6 @@ def test_readme_is_what_the_index_gives():
 
 
 def test_readme_links_and_pictures_are_there():
-    import re
     text = (ROOT/'README.md').read_text(encoding='utf-8')
     links = re.findall(r'(!?)\[([^\]]*)\]\(([^)#\s]+)', text)
     assert len(links) > 10 and all(alt for bang, alt, _ in links if bang)
@@ -58,6 +57,42 @@ def test_the_check_finds_what_is_wrong(tmp_path):
 def test_names_become_links():
     docs = script('docs')
     assert docs.link_names('`f` and [`f`](x), `g`\n```\n`f`\n```', {'f': 'm'}, 'n') == '[`f`](m.ipynb#f) and [`f`](x), `g`\n```\n`f`\n```'
+
+
+def test_long_lines_of_code_wrap():
+    "Each line knows its indentation, also inside a string of several lines; the text stays what it was"
+    docs, code = script('docs'), '<code class="sourceCode python"><span class="st">"a\n  b &lt;"</span>\n\n    c</code>'
+    lines = docs.CODE.sub(docs.wrap_lines, code)
+    assert lines == ('<code class="sourceCode python"><span class="line" style="--in:0ch"><span class="st">"a</span></span>\n'
+                     '<span class="line" style="--in:2ch"><span class="st">  b &lt;"</span></span>\n\n<span class="line" style="--in:4ch">    c</span></code>')
+    text = '<code class="sourceCode text">a</code>'
+    assert docs.CODE.sub(docs.wrap_lines, text) == text                       # tables in plain text scroll
+
+
+def test_results_page_has_every_file():
+    docs = script('docs'); page = docs.results_page(sorted((ROOT/'nbs').glob('*.ipynb')))
+    r = json.loads((ROOT/'results'/'busi-quick'/'results.json').read_text(encoding='utf-8'))
+    for word in ('### busi-quick', f'{100*r["scores"]["iou_mean"][0]:.2f} [', '546 training, 156 validation, 78 test images', f'`{r["provenance"]["command"]}`', '| [tiling](tiling.ipynb) |'):
+        assert word in page, word
+    assert [f for f in (ROOT/'results').glob('*/*.json') if f'/main/{f.relative_to(ROOT)}' not in page and f'/{f.parent.relative_to(ROOT)})' not in page] == []
+
+
+def cells(path): return [(c['cell_type'], ''.join(c['source'])) for c in json.loads(path.read_text(encoding='utf-8'))['cells']]
+
+
+@pytest.mark.parametrize('path', sorted((ROOT/'nbs').glob('*.ipynb')), ids=lambda p: p.stem)
+def test_notebook_opens_on_colab_and_leads_on(path):
+    "Its first code cell installs the library on Colab, and is not run elsewhere; its last text says what to read next"
+    first = next(s for kind, s in cells(path) if kind == 'code')
+    assert '#| eval: false' in first and '[ -e /content ] && ' in first and 'pip install' in first
+    if path.stem != 'index': assert re.search(r'Next: .*\]\(\d\d\w?_\w+\.ipynb\)', next(s for kind, s in reversed(cells(path)) if kind == 'markdown'), re.S)
+
+
+def test_every_figure_and_table_of_the_paper_is_redrawn():
+    captions = ' '.join(m for p in (ROOT/'nbs').glob('*.ipynb') for _, s in cells(p) for m in re.findall(r'#\| fig-cap: (.*)', s))
+    assert [n for n in range(2, 14) if not re.search(rf'Figure {n}\b', captions)] == []
+    heads = ' '.join(s.split('\n')[0] for p in (ROOT/'nbs').glob('0[18]_*.ipynb') for kind, s in cells(p) if kind == 'markdown')
+    assert [n for n in range(1, 5) if f'# Table {n}' not in heads] == [] and 'figure 1' in (ROOT/'nbs'/'images'/'pipeline.svg').read_text(encoding='utf-8')
 
 
 def test_sidebar_names_every_notebook():
@@ -126,9 +161,12 @@ def test_page_in_a_browser(browser, address, name, width):
         if (['auto', 'scroll', 'hidden'].includes(getComputedStyle(p).overflowX) && p !== document.body && p !== document.documentElement) return true; return false };
         return [...document.querySelectorAll('body *')].filter(e => { const r = e.getBoundingClientRect(); return r.width > 0 && r.right > w + 1 && !hidden(e) })
             .map(e => e.tagName + '.' + e.className).slice(0, 5).concat(document.documentElement.scrollWidth > w ? ['page is ' + document.documentElement.scrollWidth] : []) }''')
+    code = page.evaluate('''() => [...document.querySelectorAll('main code.sourceCode.python')].filter(e => e.checkVisibility({contentVisibilityAuto: true})
+        && (e.parentElement.scrollWidth > e.parentElement.clientWidth + 1 || e.innerText.trimEnd() !== e.textContent.trimEnd()))
+        .map(e => e.textContent.slice(0, 60))''')                            # long lines wrap, and are copied as they were
     broken = page.evaluate('() => [...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src.slice(0, 80))')
     page.close()
-    assert said == [] and wide == [] and broken == []
+    assert said == [] and wide == [] and broken == [] and (code == [] or width < 768)
 
 
 def test_search_sidebar_and_dark_mode(browser, address):
