@@ -6,11 +6,12 @@ Every way gets the same uint8 tiles and gives float32 probabilities; the ways ta
 machine does falls on all alike: judge by the ratios. Agreement is with eager single precision, on the tiles of the images. The
 classes of a random network nearly tie everywhere, so its share of equal classes says little: read that of the trained one.
 Peak memory is that of a fresh process that loads the way and computes one batch. MONAI's sliding_window_inference gets the
-same network, precision, batch and padded image, from uint8 array to array of probabilities, as `predict_proba` does.
+same network, precision, batch and padded image, from uint8 array to array of probabilities, as `predict_proba` does, and the same
+weights of overlapping tiles: its own Gaussian is cut off at 0.001 in two dimensions, ours along each side, so near the border of an
+image its tiles count alike; `own_window` says by how much that changes the probabilities.
 """
 import argparse
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -29,7 +30,7 @@ from busiseg_nb.deploy import OnnxPredictor, OpenVINOPredictor, Probabilities, T
 from busiseg_nb.inference import predict_proba, to_channels
 from busiseg_nb.models import build_model, load_model, save_model
 from busiseg_nb.preprocessing import resize_image
-from busiseg_nb.tiling import make_grid, merge_tiles, tile_image
+from busiseg_nb.tiling import blend_window, make_grid, merge_tiles, tile_image
 
 BASE = 'torch eager fp32'
 WAYS = {BASE: lambda folder: TorchPredictor(folder, bf16=False, channels_last=False),
@@ -118,20 +119,23 @@ def monai(folder, imgs, a, overlap, bf16):
     net, S = Probabilities(model).eval(), model.tile_size
     ours = lambda img: predict_proba(model, img, overlap=overlap, resize=None, batch=a.batch, bf16=bf16)
 
+    window = torch.from_numpy(np.outer(*[blend_window(S)]*2)).float() if overlap else None
+
     @torch.inference_mode()
-    def theirs(img):
+    def theirs(img, window=window):
         img = to_channels(img, model.in_channels)
         g = make_grid(img.shape, S, overlap)
         img = np.pad(img, [(0, g.padded[0] - g.height), (0, g.padded[1] - g.width), (0, 0)])
         x = torch.from_numpy(img).permute(2, 0, 1)[None].float()/255        # NHWC strides; the network takes 0..1 too
         with torch.autocast('cpu', torch.bfloat16, enabled=bf16):
-            p = sliding_window_inference(x, (S, S), a.batch, net, overlap=overlap, mode='gaussian' if overlap else 'constant', sigma_scale=.125)
+            p = sliding_window_inference(x, (S, S), a.batch, net, overlap=overlap, mode='gaussian' if overlap else 'constant', sigma_scale=.125, roi_weight_map=window)
         return p[0, :, :g.height, :g.width].permute(1, 2, 0).numpy()
 
     pairs = [agreement(ours(i), theirs(i)) for i in imgs[:4]]
     t = turns({k: (lambda f=f: [f(i) for i in imgs]) for k, f in (('ours', ours), ('monai', theirs))}, a.reps)
     r = dict(overlap=overlap, bf16=bf16, images=len(imgs), ms_per_image={k: round(1e3*float(np.median(v))/len(imgs), 1) for k, v in t.items()},
              ours_to_monai=round(float(np.median(t['ours']/t['monai'])), 3), max_difference=max(p[0] for p in pairs), equal_classes=min(p[1] for p in pairs))
+    if overlap: r['own_window'] = max(agreement(ours(i), theirs(i, None))[0] for i in imgs[:4])
     print('  MONAI:', r, flush=True)
     return r
 
@@ -141,7 +145,7 @@ def main():
         way, folder, batch = sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
         m = WAYS[way](folder)
         m.predict_tiles(np.zeros((batch, m.tile_size, m.tile_size, m.in_channels), np.uint8), batch)
-        return print(round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024))
+        return print(round(int(next(l for l in open('/proc/self/status') if l.startswith('VmHWM')).split()[1])/1024))   # ru_maxrss would hold the parent's
     beside = Path(__file__).resolve().parent.parent.parent/'shared'/'data'/'Dataset_BUSI_with_GT'
     ap = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     ap.add_argument('--data', default=os.environ.get('BUSI_ROOT') or (beside if beside.is_dir() else None))

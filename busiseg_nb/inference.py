@@ -7,6 +7,8 @@ __all__ = ['FLIPS', 'WHOLE_LIMIT', 'LARGE', 'to_channels', 'predict_tiles', 'pre
            'seam_discontinuity']
 
 # %% ../nbs/07_inference.ipynb #8f97e7f2
+from contextlib import nullcontext
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -40,13 +42,18 @@ def _check_tta(tta):
     "`BusisegError` for a kind of test-time augmentation that there is not"
     if tta not in FLIPS: fail(f'tta={tta!r}', 'is no test-time augmentation', "choose None, 'hflip' or 'all'")
 
-def _forward(model, x, bf16): # x (n,H,W,C) uint8
+def _autocast(model, bf16):
+    "bfloat16 for all batches of an image, so that the weights are cast once; nothing for predictors that are no network"
+    if not isinstance(model, torch.nn.Module): return nullcontext()
+    dev = next(model.parameters(), torch.empty(0)).device
+    return torch.autocast(dev.type, torch.bfloat16, enabled=has_bf16(dev) if bf16 is None else bf16)
+
+def _forward(model, x): # x (n,H,W,C) uint8
     "(n,H,W,classes) float32 probabilities of one batch; one logit becomes background and tumour"
     if not isinstance(model, torch.nn.Module): return model(np.ascontiguousarray(x))
     dev = next(model.parameters(), torch.empty(0)).device
     x = torch.from_numpy(np.ascontiguousarray(x)).to(dev).permute(0, 3, 1, 2)
-    with torch.autocast(dev.type, torch.bfloat16, enabled=has_bf16(dev) if bf16 is None else bf16): z = model(x)
-    z = z.float()
+    z = model(x).float()
     p = torch.cat([1 - z.sigmoid(), z.sigmoid()], 1) if z.shape[1] == 1 else z.softmax(1)
     return p.permute(0, 2, 3, 1).cpu().numpy()
 
@@ -58,17 +65,12 @@ def predict_tiles(model:UNet, # in evaluation mode; or a function from tiles to 
                   tta:str=None): # flips that are averaged: None, 'hflip' or 'all'
     "(N,S,S,classes) float32 probabilities; the binary form gives background and tumour"
     _check_tta(tta)
-    if isinstance(model, torch.nn.Module): model.to(memory_format=torch.channels_last)
-    if not tta:
-        parts = [_forward(model, tiles[i:i + batch], bf16) for i in range(0, len(tiles), batch)]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
-    out = None
-    for i in range(0, len(tiles), batch):
-        x = tiles[i:i + batch]
-        p = sum(np.flip(_forward(model, np.flip(x, f), bf16), f) for f in FLIPS[tta])
-        if out is None: out = np.empty((len(tiles), *p.shape[1:]), np.float32)
-        np.divide(p, len(FLIPS[tta]), out=out[i:i + batch])
-    return out
+    def one(x):
+        if not tta: return _forward(model, x)
+        p = sum(np.flip(_forward(model, np.flip(x, f)), f) for f in FLIPS[tta]); p /= len(FLIPS[tta])
+        return p
+    with _autocast(model, bf16): parts = [one(tiles[i:i + batch]) for i in range(0, len(tiles), batch)]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 # %% ../nbs/07_inference.ipynb #1321c1c1
 WHOLE_LIMIT = 16_000_000 # pixels that go through the network at once, at most
@@ -111,7 +113,7 @@ def predict_proba(model:UNet, # from `load_model` or a Learner; or a function fr
                   whole:bool=False): # the whole image at once, padded to multiples of 32, instead of tiles
     "(H,W,classes) float32: pad, cut, predict, merge (paper section 3.2, figure 12), at the image's own size"
     img = to_channels(img, model.in_channels)
-    if isinstance(model, torch.nn.Module): model.eval()
+    if getattr(model, 'training', False): model.eval()
     return _back(_predict_working(model, resize_image(img, _working(model, resize)), overlap, blend, whole, batch, bf16, tta), img.shape[:2])
 
 # %% ../nbs/07_inference.ipynb #0d45f81d
@@ -130,7 +132,7 @@ def predict_bands(model, img, # as for `predict_proba`; `img` is sliced by rows 
                   large:int=LARGE): # pixels up to which there is one band: the whole image
     "Yield `predict_proba` from top to bottom, (h,W,classes) float32: for images of which not even the probabilities fit in memory"
     kw = dict(batch=batch, bf16=bf16, tta=tta)
-    if isinstance(model, torch.nn.Module): model.eval()
+    if getattr(model, 'training', False): model.eval()
     H, W = img.shape[:2]
     if H*W <= large:
         yield predict_proba(model, img, overlap, blend, resize, whole=whole, **kw); return

@@ -141,13 +141,13 @@ def _sums(like, shape):
 
 def _blend_row(out, tiles, grid, wy, wx):
     "Add one row of tiles times their shares to `out` (at most size rows,W[,C])"
-    h = len(out)
+    h, n = len(out), int(np.prod(out.shape[2:], dtype=int))
+    kind = out.new_tensor if hasattr(out, 'new_empty') else lambda a: a.astype(out.dtype)
+    flat, wy, wx = out.reshape(h, -1), kind(wy[:h, None]), kind(np.repeat(wx, n, 1))    # channels side by side: long runs
     for c in range(grid.cols):
         x = c*grid.stride
         w = min(grid.size, grid.width - x)
-        share = np.outer(wy[:h], wx[c, :w]).reshape(h, w, *[1]*(out.ndim-2))
-        share = out.new_tensor(share) if hasattr(out, 'new_empty') else share.astype(out.dtype)
-        out[:, x:x+w] += tiles[c][:h, :w]*share
+        flat[:, x*n:(x + w)*n] += tiles[c][:h, :w].reshape(h, -1)*(wy*wx[c, :w*n])
 
 def _as(a, like):
     "`a` in the dtype of `like`"

@@ -1,6 +1,5 @@
 "A data set of one's own: two folders and classes.json, any classes, any start"
 import json
-import shutil
 
 import numpy as np
 import pandas as pd
@@ -63,7 +62,7 @@ def test_from_folder_to_mask(four, tmp_path):
         total += confusion(pred, true, 4)
     t = np.diagonal(total[0]); iou = t/(total[0].sum(0) + total[0].sum(1) - t)
     assert np.allclose(iou, [r['scores'][f'iou_{n}'][0] for n in names], atol=2e-3)
-    old, new = rescore(run, four, False, cases); assert all(abs(new[k][0] - old[k][0]) < 2e-3 for k in old if k.startswith('iou'))
+    old, new = rescore(run, four, False, cases, read_data(four).fingerprint); assert all(abs(new[k][0] - old[k][0]) < 2e-3 for k in old if k.startswith('iou'))
     with pytest.raises(BusisegError, match='already holds a finished run'): train_own(four, **args)
     nxt, took = start_model(['background', 'a'], run)      # a run's folder starts the next one
     assert took['new'] == ['segmentation_head.0.weight', 'segmentation_head.0.bias'] and nxt.tile_size == 64
@@ -106,54 +105,9 @@ def test_indexed_and_one_bit_masks(tmp_path):
     for classes in ({'background': 0, 'a': 1}, {'background': 0, 'a': 255}): np.testing.assert_array_equal(read_class_mask(tmp_path/'b.png', classes), bits)
 
 
-def change(root, what):
-    "Break a good data set"
-    mask, image, classes = root/'masks'/'x002.png', root/'images'/'x002.png', root/'classes.json'
-    if what == 'no classes': classes.unlink()
-    elif what.startswith('{') or what.startswith('['): classes.write_text(what)
-    elif what == 'not json': classes.write_text('background, mass')
-    elif what == 'no mask': mask.unlink()
-    elif what == 'no image': image.unlink()
-    elif what == 'no masks': shutil.rmtree(root/'masks')
-    elif what == 'no folders': shutil.rmtree(root/'masks'); shutil.rmtree(root/'images')
-    elif what == 'empty': [shutil.rmtree(root/d) or (root/d).mkdir() for d in ('images', 'masks')]
-    elif what == 'size': Image.new('L', (20, 30)).save(mask)
-    elif what == 'value': Image.fromarray(np.full((32, 32), 9, np.uint8)).save(mask)
-    elif what == 'colour': Image.new('RGB', (32, 32), (1, 2, 3)).save(mask)
-    elif what == 'stems': Image.new('L', (32, 32)).save(root/'images'/'x002.jpg')
-    elif what == 'mask stems': Image.new('L', (32, 32)).save(root/'masks'/'x002.tif')
-    elif what == 'damaged mask': mask.write_bytes(mask.read_bytes()[:60])
-    elif what == 'text image': image.write_text('no image')
-    elif what == 'deep': Image.fromarray(np.zeros((32, 32), np.uint16)).save(mask)
-    elif what == 'turned': im = Image.new('L', (32, 32)); e = im.getexif(); e[0x112] = 6; im.save(image, exif=e)
-
-
-@pytest.mark.parametrize('what, says', [
-    ('no classes', r'classes.json: is missing; write for example {"background": 0, "nodule": 1}'), ('not json', 'classes.json: is not JSON'),
-    ('[1, 2]', 'does not name 2 to 255 classes'), ('{"background": 0}', 'does not name 2 to 255'), ('{"background": 0, "mass": "red"}', 'gives mass the value "red"'),
-    ('{"background": 0, "mass": 256}', 'the value 256'), ('{"background": 0, "mass": true}', 'the value true'), ('{"background": 0, "mass": [1, 2]}', r'the value \[1, 2\]'),
-    ('{"background": 0, "mass": 0}', 'background and mass the same value'), ('{"background": 0, "mass": 1, "mass": 2}', 'names mass twice'),
-    ('{"mass": 1, "background": 0, "calcification": 2}', 'in the order of their numbers'), ('{"background": 0, "foreground": 1}', 'cannot call a class'),
-    ('{"background": 0, "1": 1}', "cannot call a class '1'"), ('{"background": 0, "a/b": 1}', 'cannot call a class'),
-    ('{"background": 0, "mass": 1}', r'x002.png: has \d+ pixels of values that are no class, first 2; classes.json knows background 0, mass 1'),
-    ('no mask', r'x002.png: has no mask; add masks/x002.png'), ('no image', 'x002.png: has no image'), ('no masks', 'masks: is missing'),
-    ('no folders', 'images: is missing'), ('empty', 'images: holds no image'), ('size', 'x002.png: is 20x30, its image 32x32'),
-    ('value', 'x002.png: has 1024 pixels of values that are no class, first 9'), ('colour', r'x002.png: .* first \[1, 2, 3\]'),
-    ('stems', 'x002.png: has the same stem as x002.jpg'), ('mask stems', 'the same stem as'), ('damaged mask', 'x002.png: cannot be read as an image'),
-    ('text image', 'x002.png: cannot be read as an image'), ('deep', 'x002.png: has pixels of mode I'), ('turned', 'x002.png: is stored turned')])
-def test_bad_input(tmp_path, what, says):
-    root = make_xray_phantom(tmp_path/'x', 6, 32); assert len(read_data(root).cases) == 6
-    change(root, what)
-    with pytest.raises(BusisegError, match=says) as e: train_own(root, start='none', runs=tmp_path/'runs', progress=False, say=lambda s: None)
-    assert '\n' not in str(e.value) and not (tmp_path/'runs').exists()
-
-
 def test_bad_settings(tmp_path):
     root = make_xray_phantom(tmp_path/'x', 6, 32); args = dict(runs=tmp_path/'runs', progress=False, say=lambda s: None)
-    for says, kw in (('too few: none for the', dict(start='none', fractions=(.98, .01, .01))), ('not a folder with a model', dict(start=tmp_path/'none')),
-                     ('multiple of 32', dict(start='none', tile=100)), ('cannot train', dict(start='none', epochs=0)), ('is not known', dict(start='none', model='wat'))):
-        with pytest.raises(BusisegError, match=says): train_own(root, **{**args, **kw})
-    with pytest.raises(BusisegError, match='is not a folder'): read_data(tmp_path/'nowhere')
+    with pytest.raises(BusisegError, match='too few: none for the'): train_own(root, start='none', fractions=(.98, .01, .01), **args)
     (tmp_path/'g.csv').write_text('group,name\n1,x001\n1,x009\n')
     with pytest.raises(BusisegError, match='no case named x009'): split_own(read_data(root, groups=tmp_path/'g.csv'))
 
@@ -231,3 +185,22 @@ def test_busi_counts_are_as_before():
 
 def test_classes_keep_their_order(tmp_path):
     (tmp_path/'c.json').write_text('{"air": 255, "bone": 3, "water": 17}'); assert list(read_classes(tmp_path/'c.json')) == ['air', 'bone', 'water']
+
+
+def test_images_that_the_start_was_trained_on_are_told(phantom, tmp_path):
+    from busiseg_nb.core import write_json
+    from busiseg_nb.own_data import read_data, seen_before, split_own
+    d = read_data(phantom); split, other = split_own(d), split_own(d, seed=1)
+    names = {p: [c.name for c in cs] for p, cs in split.items()}
+    write_json({'parts': names, 'fingerprint': d.fingerprint}, tmp_path/'run'/'split.json'); (tmp_path/'run'/'best').mkdir()
+    for start in (tmp_path/'run', tmp_path/'run'/'best'):
+        assert seen_before(start, d, split) == []
+        assert set(seen_before(start, d, other)) == {c.name for c in other['test']} - set(names['test']) != set()
+    write_json({'parts': names, 'fingerprint': 'of other data'}, tmp_path/'run'/'split.json')
+    assert seen_before(tmp_path/'run', d, other) == []
+
+
+def test_the_shipped_model_knows_its_own_split_of_busi(busi):
+    from busiseg_nb.own_data import read_data, seen_before, split_own
+    d = read_data(busi)
+    assert seen_before('shipped', d, split_own(d, seed=0)) == [] and len(seen_before('shipped', d, split_own(d, seed=1))) > 50

@@ -1,17 +1,15 @@
-"Files in, masks out: every format, broken files, records, names, lesions, and the command"
+"Files in, masks out: every format, records, names, lesions, and the command"
 import json
 import os
-import struct
 import subprocess
 import sys
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from busiseg_nb import predict as P
 from busiseg_nb.core import COLOURS, BusisegError, phantom_image
@@ -113,7 +111,7 @@ FORMATS = {   # name: (writer, what is read, largest difference)
     'turned.jpg': (exif6, GRAY, 60),
     'gray.tif': (lambda p: Image.fromarray(GRAY).save(p, compression='tiff_lzw'), GRAY, 0),
     'deep.tif': (lambda p: Image.fromarray(GRAY.astype(np.uint16)*257).save(p), GRAY, 0),
-    'big-endian.tif': (lambda p: Image.frombytes('I;16B', (80, 60), (GRAY.astype('>u2')*257).tobytes()).save(p), GRAY, 0),
+    'big-endian.tif': (lambda p: Image.frombytes('I;16B', GRAY.shape[::-1], (GRAY.astype('>u2')*257).tobytes()).save(p), GRAY, 0),
     'float.tiff': (lambda p: Image.fromarray((GRAY/255).astype(np.float32)).save(p), GRAY, 0),
     'int.tif': (lambda p: Image.fromarray(GRAY.astype(np.int32)).save(p), GRAY, 0),
     'cmyk.tif': (pil('CMYK'), RGB, 2),
@@ -131,6 +129,25 @@ FORMATS = {   # name: (writer, what is read, largest difference)
     'palette.dcm': (dicom_palette, np.dstack([GRAY]*3), 0),
     'jpeg.dcm': (dicom_jpeg, GRAY, 12),
     'nosuffix': (no_suffix, GRAY, 0)}
+
+
+HUGE_FORMATS = {'png': {}, 'tif': {'compression': 'tiff_lzw'}, 'bmp': {}, 'webp': {'lossless': True}, 'jpg': {'quality': 95}}
+
+@pytest.mark.parametrize('mode', ['RGB', 'RGBA'])
+@pytest.mark.parametrize('suffix', HUGE_FORMATS)
+def test_a_huge_colour_image_is_read_as_gray(tmp_path, monkeypatch, suffix, mode):
+    "Here 'huge' is 1,000 pixels: gray within rounding of Pillow's, upright, and still an error where it is cut off"
+    if mode == 'RGBA' and suffix in ('jpg', 'bmp'): pytest.skip('has no alpha')
+    file, exif = tmp_path/f'a.{suffix}', Image.Exif(); exif[0x0112] = 6
+    turned = {} if suffix == 'bmp' else {'exif': exif}
+    Image.fromarray(RGB).convert(mode).save(file, **HUGE_FORMATS[suffix], **turned)
+    want = np.asarray(ImageOps.exif_transpose(Image.open(file)).convert('RGB').convert('L')).astype(int)
+    monkeypatch.setattr(P, 'HUGE', 1000)
+    (_, a, info), = read_image(file)
+    assert a.shape == want.shape and np.abs(a - want).max() <= (3 if suffix == 'jpg' else 1)
+    assert 'read as gray, for its size' in info['notes']
+    file.write_bytes(file.read_bytes()[:-200])
+    with pytest.raises(BusisegError, match='a.' + suffix): read_image(file)
 
 
 @pytest.mark.parametrize('name', FORMATS)
@@ -186,79 +203,6 @@ def test_spacing(tags, want, tmp_path):
     dicom(tmp_path/'a.dcm', GRAY, **tags)
     got = read_image(tmp_path/'a.dcm')[0][2]['spacing']
     assert got == want if want is None else got == pytest.approx(want)
-
-
-def png(width, height, data=b''):
-    chunk = lambda k, d: struct.pack('>I', len(d)) + k + d + struct.pack('>I', zlib.crc32(k + d))
-    return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', width, height, 8, 0, 0, 0, 0)) + chunk(b'IDAT', zlib.compress(data)) + chunk(b'IEND', b'')
-
-
-def cut(write, n=.6):
-    def f(p):
-        write(p)
-        p.write_bytes(p.read_bytes()[:int(p.stat().st_size*n)])
-    return f
-
-
-def flip_bytes(p):
-    Image.fromarray(GRAY).save(p)
-    b = bytearray(p.read_bytes())
-    b[60:400] = bytes(x ^ 255 for x in b[60:400])
-    p.write_bytes(b)
-
-
-BROKEN = {   # name: (writer, part of the line)
-    'empty.png': (lambda p: p.write_bytes(b''), 'is empty'),
-    'truncated.png': (cut(lambda p: Image.fromarray(GRAY).save(p)), 'damaged'),
-    'truncated.jpg': (cut(lambda p: Image.fromarray(GRAY).save(p)), 'damaged'),
-    'truncated.tif': (cut(lambda p: Image.fromarray(GRAY).save(p)), ''),
-    'truncated.webp': (cut(lambda p: Image.fromarray(GRAY).save(p)), ''),
-    'truncated.bmp': (cut(lambda p: Image.fromarray(GRAY).save(p)), 'damaged'),
-    'text.png': (lambda p: p.write_text('hello, I am no image'), 'no image that can be read'),
-    'page.jpg': (lambda p: p.write_text('<html>404 not found</html>'), 'no image that can be read'),
-    'flipped.png': (flip_bytes, 'damaged'),
-    'bomb.png': (lambda p: p.write_bytes(png(60000, 60000)), '3,600,000,000 pixels'),
-    'wide.png': (lambda p: p.write_bytes(png(2**31 - 1, 1)), 'pixels'),
-    'zero.png': (lambda p: p.write_bytes(png(0, 0)), ''),
-    'nan.tif': (lambda p: Image.fromarray(np.where(GRAY > 99, np.nan, GRAY).astype(np.float32)).save(p), 'not finite'),
-    'inf.tif': (lambda p: Image.fromarray(np.where(GRAY > 99, np.inf, GRAY).astype(np.float32)).save(p), 'not finite'),
-    'zero.dcm': (lambda p: dicom(p, GRAY, Rows=0, Columns=0), 'no pixels'),
-    'bomb.dcm': (lambda p: dicom(p, GRAY, Rows=65535, Columns=65535), 'pixels'),
-    'short.dcm': (lambda p: dicom(p, GRAY, PixelData=b'\0'*100), 'damaged'),
-    'frames.dcm': (lambda p: dicom(p, GRAY, NumberOfFrames=1000), 'damaged'),
-    'report.dcm': (lambda p: dicom(p, GRAY, PixelData=None), 'no pixel data'),
-    'truncated.dcm': (cut(lambda p: dicom(p, GRAY), .02), ''),
-    'text.dcm': (lambda p: p.write_text('patient: none'), 'no pixel data'),
-    'strange.dcm': (lambda p: dicom(p, GRAY, 'XYZ'), ''),
-    'folder.png': (lambda p: p.mkdir(), 'is a folder'),
-    'picture.svg': (lambda p: p.write_text('<svg/>'), 'no image that can be read'),
-    'script.eps': (lambda p: p.write_text('%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n'), 'no image that can be read'),
-    'missing.png': (lambda p: None, 'does not exist')}
-
-
-@pytest.mark.filterwarnings('ignore')
-@pytest.mark.parametrize('name', BROKEN)
-def test_broken_files_are_one_line(name, tmp_path):
-    write, words = BROKEN[name]
-    write(tmp_path/name)
-    limit = Image.MAX_IMAGE_PIXELS
-    with pytest.raises(BusisegError) as e: read_image(tmp_path/name)
-    line = str(e.value)
-    assert '\n' not in line and len(line) < 300 + len(str(tmp_path)) and line.startswith(str(tmp_path/name) + ': ') and words in line
-    assert Image.MAX_IMAGE_PIXELS == limit
-
-
-@pytest.mark.filterwarnings('ignore')
-def test_bad_files_do_not_stop_the_good(tmp_path):
-    "All broken files and one good one in a folder: one line for each that is bad, a mask for the good one"
-    for name, (write, _) in BROKEN.items(): write(tmp_path/name)
-    Image.fromarray(GRAY).save(tmp_path/'good.png')
-    said = []
-    r = predict_files([tmp_path], tmp_path/'out', Dark(), jobs=3, say=said.append)
-    known = {n for n in BROKEN if Path(n).suffix in P.SUFFIXES and n not in ('folder.png', 'missing.png')}
-    assert {Path(f['file']).name for f in r['failed']} == known and len(said) == len(known) and all('\n' not in s for s in said)
-    assert r['predicted'] == 1 and np.array(Image.open(tmp_path/'out'/'good_mask.png')).max() == 2
-    assert sorted(p.name for p in (tmp_path/'out').iterdir()) == ['good.json', 'good_mask.png', 'good_overlay.png', 'report.csv', 'report.json']
 
 
 def test_mask_overlay_and_report(tmp_path):
@@ -356,11 +300,6 @@ def test_inputs(tmp_path, monkeypatch):
     assert names('*.png') == ['a.png', 'c[1].png'] and names('c[1].png') == ['c[1].png'] and names('.', 'a.png') == ['a.png', 'b.jpg', 'c[1].png']
     found, bad = find_inputs(['nothing.png', 'empty', '*.xyz'], 'out')
     assert not found and [b[0] for b in bad] == ['nothing.png', 'empty', '*.xyz']
-    Path('out').write_text('')
-    with pytest.raises(BusisegError, match='is a file'): predict_files(['a.png'], 'out', Dark())
-    for kw in (dict(overlap=1), dict(jobs=0), dict(tta='x'), dict(resize='x')):
-        with pytest.raises(BusisegError): predict_files(['a.png'], 'o', Dark(), **kw)
-    assert not Path('o').exists()
 
 
 def test_lesions_in_bands():
