@@ -14,7 +14,7 @@ ARGS    ?=
 PHANTOM  = .cache/phantom
 options  = $(if $(MODEL),--model $(MODEL)) $(if $(WEIGHTS),--weights $(WEIGHTS)) $(if $(NAME),--name $(NAME)) $(ARGS)
 
-.PHONY: help install reproduce test docs readme export clean bench gpu-runs
+.PHONY: help install reproduce test docs readme export clean bench gpu-runs drift coverage fuzz
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -32,6 +32,15 @@ reproduce: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python scripts/test_notebooks.py
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile tests
+
+drift: $(STAMP)
+	$(BIN)/python scripts/drift.py $(NAMES)
+
+coverage: $(STAMP)
+	$(BIN)/python scripts/measure_coverage.py
+
+fuzz: $(STAMP)
+	$(BIN)/python benchmarks/fuzz.py --json results/benchmarks/fuzz.json
 
 export: $(STAMP)
 	$(BIN)/nbdev_export && $(BIN)/nbdev_clean

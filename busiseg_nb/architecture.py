@@ -6,6 +6,8 @@
 __all__ = ['unet_stages', 'draw_unet', 'block_layers', 'draw_block']
 
 # %% ../nbs/04a_architecture.ipynb #17f52d32
+from itertools import accumulate
+
 import pandas as pd
 import torch
 from torch import nn
@@ -66,9 +68,9 @@ def unet_stages(model:UNet, # any encoder
 _FILL = dict(input='#eeeeee', encoder='#d6e9f8', center='#e8e0f2', decoder='#fde3c8', head='#d9efe3')
 
 def _places(stages):
-    "Column and row of each stage: down to the smallest feature, then up again"
+    "Place of each stage: down to the smallest feature, then up again; a step down or up is narrower than a box"
     top = stages.height.max(); rows = [round(top/h).bit_length() - 1 for h in stages.height]
-    return [(i, -r) for i, r in enumerate(rows)]
+    return list(zip(accumulate((1 if a == b else .62 for a, b in zip(rows, rows[1:])), initial=0), (-r for r in rows)))
 
 def _box(ax, x, y, lines, fill, w=.92, h=.62):
     "A box of text lines around (x, y), the first one bold"
@@ -84,7 +86,7 @@ def draw_unet(model:UNet, # any encoder
     "Draw a U-Net from `unet_stages`, with the shape and the parameters of each stage; returns the axes"
     import matplotlib.pyplot as plt
     s = unet_stages(model, size); at = _places(s)
-    ax = ax or plt.subplots(figsize=(12.5, 5.4), layout='constrained')[1]
+    ax = ax or plt.subplots(figsize=(9, 5.6), layout='constrained')[1]
     line = dict(arrowstyle='-|>', color='#1d2b3a', lw=1.1, shrinkA=0, shrinkB=0)
     for (i, r), (x, y), (x2, y2) in zip(s.iterrows(), at, at[1:]):
         kw = dict(line); a, b = ((x + .46, y), (x2 - .46, y2)) if y == y2 else ((x, y - .31), (x2 - .46, y2)) if y2 < y else ((x + .46, y), (x2, y2 - .31))
@@ -95,8 +97,8 @@ def draw_unet(model:UNet, # any encoder
         ax.text((at[i][0] + at[j][0])/2, at[i][1] + .17, f'skip, {r.joins} channels', fontsize=7.5, ha='center', color='#0072b2')
     for (_, r), (x, y) in zip(s.iterrows(), at):
         name = r.part + (f' {r.stage}' if r.part in ('encoder', 'decoder') else '')
-        _box(ax, x, y, (name, f'{r.channels} × {r.height} × {r.width}', f'{r.parameters:,}' if r.parameters else 'no parameters'), _FILL[r.part])
-    ax.set(xlim=(-.55, len(s) - .45), ylim=(min(y for _, y in at) - .45, .45)); ax.axis('off')
+        _box(ax, x, y, (name, f'{r.channels}×{r.height}×{r.width}', f'{r.parameters:,}' if r.parameters else 'no parameters'), _FILL[r.part])
+    ax.set(xlim=(-.55, at[-1][0] + .55), ylim=(min(y for _, y in at) - .45, .45)); ax.axis('off')
     ax.set_title(title or f'{model.encoder_name} U-Net: {s.parameters.sum():,} trainable parameters (box: channels × height × width, parameters)', fontsize=10)
     return ax
 

@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .core import CLASSES, COLOURS, LABELS, atomic_path, fail, overlay, read_json
+from .core import CLASSES, COLOURS, LABELS, BusisegError, atomic_path, fail, overlay, read_json
 from .dataset import find_cases, load_split
 from .inference import _back, predict_mask, predict_tiles, to_channels
-from .metrics import Counts, bootstrap, counts_from_frame, dice, iou, pixel_accuracy, pool, roc_from_histogram, score_conventions
+from .metrics import COUNT_COLUMNS, Counts, bootstrap, counts_from_frame, dice, iou, pixel_accuracy, pool, roc_from_histogram, score_conventions
 from .models import load_model, published_results
 from .preprocessing import label_mask, load_image, resize_image
-from .runs import PROFILES
+from .runs import PROFILES, read_result
 from .tiling import merge_tiles, tile_image
 
 # %% ../nbs/08_comparison.ipynb #8bde11bb
@@ -58,17 +58,22 @@ def _read_csv(path, columns): # None where there is no such file
     if lack := [c for c in columns if c not in df]: fail(path, f'has no column {lack[0]}', 'copy it again, or run busiseg reproduce again')
     return df
 
+def _read_counts(path): # None where there is no such file
+    "The counts of a run, checked"
+    df = _read_csv(path, COUNT_COLUMNS)
+    try: [counts_from_frame(df, kind) for kind in (() if df is None else {'image', 'tile'} & {'image', *df.kind})]
+    except BusisegError as e: raise BusisegError(str(e).replace('counts table', str(path), 1)) from None
+    return df
+
 # %% ../nbs/08_comparison.ipynb #a6d3907f
 def load_run(folder) -> Run: # of one run
     "A finished run; `BusisegError` that names the file where one is damaged, or where there is no results.json"
-    folder = Path(folder); path = folder/'results.json'; r = read_json(path)
-    if not isinstance(r, dict): fail(path, 'does not hold the result of a run', 'run busiseg reproduce again')
+    folder = Path(folder); path = folder/'results.json'; r = read_result(path)
     if bad := [k for k, t in _SHAPE.items() if not isinstance(r.get(k), t)]: fail(path, f'has no {bad[0]}', 'run busiseg reproduce again')
-    ok = lambda v: isinstance(v, list) and len(v) == 3 and all(x is None or isinstance(x, (int, float)) for x in v) and v[0] is not None
-    if bad := [k for k, v in r['scores'].items() if not ok(v)]: fail(path, f'has no [value, low, high] for {bad[0]}', 'run busiseg reproduce again')
+    if not isinstance(r['config'].get('fractions', []), list): fail(path, 'has bad fractions', 'run busiseg reproduce again')
     split = read_json(folder/'split.json') if (folder/'split.json').exists() else None
     if split is not None and not (isinstance(split, dict) and isinstance(split.get('parts'), dict)): fail(folder/'split.json', 'is not a split', 'copy it again')
-    return Run(folder, r, _read_csv(folder/'counts.csv', ('kind', 'case', 'label', 'class', *Counts._fields)),
+    return Run(folder, r, _read_counts(folder/'counts.csv'),
                _read_csv(folder/'history.csv', ('epoch', 'train_loss', 'valid_loss')), split and split['parts'])
 
 def load_runs(folder='results') -> dict: # name -> `Run`
@@ -89,6 +94,8 @@ def _percent(score, # (value, low, high) in [0,1], any of them None
     if v is None: return '-'
     return f'{100*v:.2f}' + (f' [{100*lo:.2f}, {100*hi:.2f}]' if level and lo is not None else '')
 
+def _epochs(run): return f'{run.epochs} epoch' + 's'*(run.epochs != 1)
+
 def caveats(run:Run) -> list: # of short phrases; empty for the published protocol on BUSI
     "Everything in which a run departs from what it stands beside: the paper, or for a binary run the report"
     r, c = run.result, run.result['config']; ref = PROFILES['report-as-published' if run.binary else 'paper']
@@ -96,7 +103,7 @@ def caveats(run:Run) -> list: # of short phrases; empty for the published protoc
     if c.get('limit'): out.append(f'only {r["data"].get("images")} of the images')
     if not run.pretrained: out.append('random initialisation where the published encoders are pretrained')
     if r['model'] not in ((ref.model,) if run.binary else PAPER_MODELS): out.append(f'another model ({r["model"]})')
-    if run.epochs != ref.epochs: out.append(f'{run.epochs} epochs instead of {ref.epochs}')
+    if run.epochs != ref.epochs: out.append(f'{_epochs(run)} instead of {ref.epochs}')
     if r['split'] != ref.split: out.append(f'{r["split"]} split instead of {ref.split}')
     if list(c.get('fractions', ref.fractions)) != list(ref.fractions): out.append('other shares of training and test images')
     plain = lambda v: list(v) if isinstance(v, tuple) else v
@@ -130,7 +137,7 @@ def run_table(folder) -> str: # plain text, at most 100 columns
     notes = {'baseline': f'mean IoU of predicting background everywhere: {"-" if base is None else f"{100*base:.2f}"}' + (f'; this run: {_percent(run.score("iou_mean"))}' if run.binary else ''),
              'convention': r['convention'] + '; the published averaging is not stated',
              'model': f'{r["model"]}, {run.weights} weights, profile {r["profile"]}',
-             'training': f'{run.epochs} epochs, {t.get("tiles")} tiles each; weights of epoch {t.get("best_epoch")}',
+             'training': f'{_epochs(run)}, {t.get("tiles")} tiles each; weights of epoch {t.get("best_epoch")}',
              'split': f'{r["split"]}, seed {r["config"].get("seed")}: {size.get("train")} training, {size.get("valid")} validation, {size.get("test")} test images'}
     why = caveats(run)
     if why: notes['NOT COMPARABLE'] = 'with the published columns: ' + '; '.join(why)
@@ -179,7 +186,7 @@ def draw_predictions(model, # `UNet`
                      pyplot:bool=True, # show it in a notebook
                      **kwargs): # arguments of `predict_mask`
     "Figure 10: image, truth and prediction of each case, one row each; returns the figure"
-    fig, axs = _new_figure(pyplot, len(cases), 3, figsize=(6, 1.7*len(cases)), dpi=70, squeeze=False, layout='constrained')
+    fig, axs = _new_figure(pyplot, len(cases), 3, figsize=(6, 1.7*len(cases)), dpi=90, squeeze=False, layout='constrained')
     for row, c in zip(axs, cases):
         img, true = load_image(c.image), label_mask(c); pred = predict_mask(model, img, **kwargs)
         if model.classes == 1: true = (true > 0).astype(np.uint8)
@@ -202,7 +209,8 @@ def draw_run(folder, # of a finished run
 # %% ../nbs/08_comparison.ipynb #58f860fa
 def as_markdown(df:pd.DataFrame) -> str:
     "A data frame as a Markdown table, so that its links work"
-    cell = lambda v: '' if v is None else str(v).replace('|', '\\|').replace('\n', ' ')
+    whole = lambda t: re.sub(r'\[([-\d.]+), ([-\d.]+)\]', '[\\1,\xa0\\2]', t)     # an interval stays on one line
+    cell = lambda v: '' if v is None else whole(str(v).replace('|', '\\|').replace('\n', ' '))
     rows = [list(df.columns), ['---']*df.shape[1], *df.values.tolist()]
     return '\n'.join('| ' + ' | '.join(map(cell, r)) + ' |' for r in rows)
 
@@ -280,7 +288,7 @@ def table4(runs, pretrained:bool=True) -> pd.DataFrame:
     for r in _mine(runs, pretrained, None):
         for form, k in (('binary', 'tumour'),) if r.binary else (('3-class', 'mean'), ('3-class read as binary', 'tumour')):
             rows.append(['**this project**', r.result['model'], r.weights, form, _percent(r.score(f'iou_{k}')), _percent(r.score(f'dice_{k}')),
-                         f'{r.result["split"]} split, {r.epochs} epochs; {r.result["convention"]}', r.link])
+                         f'{r.result["split"]} split, {_epochs(r)}; {r.result["convention"].split(";")[0]}', r.link])
     fmt = lambda v: '' if v is None else f'{v:.2f}' if isinstance(v, float) else v
     return pd.DataFrame([[*r[:4], fmt(r[4]), fmt(r[5]), *r[6:]] for r in rows], columns=['Study', 'Model', 'Weights', 'Classes', 'IoU, %', 'Dice, %', 'Convention', 'From'])
 
@@ -417,7 +425,7 @@ def draw_sizes(model, imgs, masks, # lists of (H,W) uint8 of various sizes
                pyplot:bool=True, **kwargs): # arguments of `predict_mask`
     "Figure 13: truth (above) and prediction (below) for images of different resolutions, drawn to one scale; returns the figure"
     H, w = max(i.shape[0] for i in imgs), [i.shape[1] for i in imgs]
-    fig, axs = _new_figure(pyplot, 2, len(imgs), figsize=(8, 16*H/sum(w) + .8), dpi=60, layout='constrained', squeeze=False, width_ratios=w)
+    fig, axs = _new_figure(pyplot, 2, len(imgs), figsize=(8, 16*H/sum(w) + .8), dpi=90, layout='constrained', squeeze=False, width_ratios=w)
     for col, img, m in zip(axs.T, imgs, masks):
         for ax, mask, title in zip(col, (m, predict_mask(model, img, **kwargs)), (f'{img.shape[0]}×{img.shape[1]}', 'prediction')):
             ax.imshow(overlay(img, mask)); ax.set_ylim(H, 0); ax.set_title(title, fontsize=7); ax.axis('off')

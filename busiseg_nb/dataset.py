@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PARTS', 'BUSI_HANDLE', 'Case', 'find_cases', 'class_counts', 'read_png', 'foreground', 'thread_map', 'case_digest',
            'fingerprint', 'verify_dataset', 'apportion', 'split_cases', 'split_table', 'kfold_cases', 'split_hash',
-           'save_split', 'load_split', 'download_busi']
+           'save_split', 'is_split', 'load_split', 'download_busi']
 
 # %% ../nbs/01_dataset.ipynb #8f47fd3d
 import hashlib, itertools, json, os, re
@@ -30,7 +30,7 @@ class Case:
     image:Path # PNG file
     masks:tuple # PNG files `<name>_mask.png`, `<name>_mask_1.png`, …; all of the image's size
 
-_MASK = re.compile(r'(.+)_mask(?:_(\d+))?', re.IGNORECASE)
+_MASK = re.compile(r'(.+)_mask(?:_(\d+))?', re.IGNORECASE | re.DOTALL)
 
 def _natural(s:str):
     "Sort key that puts 'benign (2)' before 'benign (10)'"
@@ -38,6 +38,7 @@ def _natural(s:str):
 
 def _pngs(folder:Path):
     "PNG files of a folder in natural order; hidden files and other types are passed over"
+    if folder.is_symlink() and not folder.exists(): fail(folder, 'is a link that leads nowhere', 'mend it or take it out')
     if not folder.is_dir(): return []
     try: files = list(folder.iterdir())
     except OSError as e: fail(folder, f'cannot be read ({e.strerror})', 'check its permissions')
@@ -76,7 +77,7 @@ def find_cases(root, # folder with the subfolders benign, malignant, normal
     if not cases: fail(root, 'holds no PNG image', 'give a folder with images and their masks in BUSI\'s layout')
     for c in cases:
         if 0 in _gaps(c): fail(c.image, 'has no mask', f'add {c.name}_mask.png beside it or take the image out')
-    twice = [n for n, k in Counter(c.name for c in cases).items() if k > 1]
+    twice = [n for n, k in Counter(c.name.lower() for c in cases).items() if k > 1]      # not every disk tells capitals apart
     if twice: fail(root, f'has more than one image named {twice[0]}', 'rename one: names identify cases')
     return cases
 
@@ -91,10 +92,11 @@ def class_counts(cases):
 # %% ../nbs/01_dataset.ipynb #a7604551
 def read_png(path) -> Image.Image: # loaded, in the mode of the file
     "A wholly decoded image; `BusisegError` if the file is missing, truncated, no image or not of 8 bits"
+    Image.init()
     try:
-        with Image.open(path) as im: im.load()
+        with Image.open(path, formats=[f for f in Image.OPEN if f != 'EPS']) as im: im.load()   # EPS would start another program
     except FileNotFoundError: fail(path, 'does not exist', 'check the path')
-    except MemoryError: raise
+    except MemoryError: fail(path, 'does not fit in memory', 'reduce it first')
     except Exception as e:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error, …
         fail(path, f'cannot be read as an image ({str(e).splitlines()[0][:80] if str(e) else type(e).__name__})',
              'copy it again from its source')
@@ -153,6 +155,7 @@ def _check(case):
         gray = m.convert('L' if m.mode in ('1', 'L', 'LA', 'La') else 'RGB')
         values = np.flatnonzero(np.reshape(gray.histogram(), (-1, 256))[:, 1:].any(0)) + 1   # other than black
         if len(values) > 1: rows.append((p, 'not binary', 'error', f'{len(values)} values besides 0, from {values[0]} to {values[-1]}'))
+        if case.label != 'normal' and foreground(m).all(): rows.append((p, 'full mask', 'error', 'marks every pixel; what is no lesion must be black'))
         if foreground(m).any() == (case.label == 'normal'):
             rows.append((p, *(('normal with a tumour', 'error', 'a normal image\'s mask must be black') if case.label == 'normal'
                               else ('empty mask', 'error', f'a {case.label} image\'s mask marks no pixel'))))
@@ -171,7 +174,7 @@ def verify_dataset(root, # folder with the subfolders benign, malignant, normal
     rows += [(root/l, 'missing folder', 'note', 'no such class folder') for l in LABELS if not (root/l).is_dir()]
     seen, names = {}, {}
     for c, (_, pixels) in zip(cases, checked):
-        if other := names.setdefault(c.name, c) is not c and names[c.name]:
+        if (other := names.setdefault(c.name.lower(), c)) is not c:
             rows.append((c.image, 'name used twice', 'error', f'also {other.label}/{other.image.name}'))
         first = seen.setdefault(pixels, c)
         if pixels and first is not c:
@@ -285,16 +288,26 @@ def save_split(split, # as `split_cases` returns it
     write_json({'kind': 'random', 'seed': None, 'fractions': None} | meta
                | {'parts': _names(split), 'sha256': split_hash(split)}, path)
 
+def _holds_split(d):
+    "Whether this JSON value is what `save_split` writes"
+    parts = d.get('parts') if isinstance(d, dict) else None
+    return isinstance(parts, dict) and set(parts) == set(PARTS) and all(isinstance(v, list) and all(isinstance(n, str) for n in v) for v in parts.values())
+
+def is_split(path) -> bool:
+    "Whether a file holds a split, which another may replace"
+    try: return _holds_split(read_json(path))
+    except BusisegError: return False
+
 def load_split(path, # JSON file of `save_split`
                cases, # `Case`s of the data set
                verify:bool=False, # also compare the fingerprint of the data, which reads every file
               ) -> dict: # as `split_cases` returns it
     "Read a split; `BusisegError` if it was edited, names unknown cases, uses one twice or (`verify`) was made of other data"
-    d = read_json(path); parts = d.get('parts') if isinstance(d, dict) else None
-    if not isinstance(parts, dict) or set(parts) != set(PARTS) or not all(isinstance(n, str) for v in parts.values() for n in v):
-        fail(path, 'is not a split', 'make one with save_split')
+    d = read_json(path)
+    if not _holds_split(d): fail(path, 'is not a split', 'make one with save_split')
+    parts = d['parts']
     by = {c.name: c for c in cases}
-    names = [n for v in parts.values() for n in v]
+    names = [n for p, v in parts.items() if not (p == 'valid' and v == parts['test']) for n in v]     # the report selects on its test part
     if unknown := [n for n in names if n not in by]:
         fail(path, f'names {len(unknown)} unknown cases, first {unknown[0]}', 'use the data set that it was made of')
     if twice := [n for n, k in Counter(names).items() if k > 1]: fail(path, f'has {twice[0]} twice', 'make the split again')

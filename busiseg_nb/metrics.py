@@ -156,6 +156,7 @@ def counts_from_frame(df:pd.DataFrame, # as `counts_frame` makes it, or read fro
     have = set(d['class'].unique())
     known = (*CLASSES, 'tumour')
     names = tuple(classes or ([n for n in known if n in have] if have <= set(known) else d['class'].unique()))
+    if not names: fail('counts table', f'has no rows of kind {kind}', 'score the run again')
     if lack := [n for n in names if n not in have]: fail('counts table', f'has no rows of kind {kind} and class {lack[0]}', 'score the run again')
     parts = [d[d['class'] == n].drop_duplicates(key) for n in names]
     index = parts[0][['case', 'label', 'group', 'row', 'col']].reset_index(drop=True) if parts else d
@@ -163,8 +164,11 @@ def counts_from_frame(df:pd.DataFrame, # as `counts_frame` makes it, or read fro
     parts = [p.set_index(key).reindex(order) for p in parts]
     if any(p['tp'].isna().any() for p in parts) or len(d[d['class'].isin(names)]) != len(index)*len(names):
         fail('counts table', f'does not hold one row for each {kind} and class', 'score the run again')
+    try: x = np.stack([p[list(Counts._fields)].to_numpy(float) for p in parts], 1)     # (N,C,4)
+    except (OverflowError, TypeError, ValueError): x = np.array(np.nan)
+    if not ((x >= 0) & (x < 2**53) & (x % 1 == 0)).all(): fail('counts table', 'holds counts that are no whole numbers', 'score the run again')
     g = index['group']; index['group'] = g.where(g.notna() & (g.astype(str) != ''), index['case'])
-    return Counts(*(np.stack([p[k].to_numpy(np.int64) for p in parts], 1) for k in Counts._fields)), index, names
+    return Counts(*np.moveaxis(x.astype(np.int64), 2, 0)), index, names
 
 # %% ../nbs/06_metrics.ipynb #fa961c5c
 def _draws(groups, # N group names

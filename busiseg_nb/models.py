@@ -7,7 +7,8 @@ __all__ = ['MODELS', 'CONFIG', 'InputNorm', 'UNet', 'default_weights', 'build_mo
            'parameters_by_block', 'DiceLoss', 'DiceCELoss', 'uncompiled', 'save_model', 'load_model']
 
 # %% ../nbs/04_models.ipynb #f8004e58
-import copy, tempfile, warnings
+import copy, re, tempfile, warnings
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from segmentation_models_pytorch.base.hub_mixin import supports_config_loading
 from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from .core import CLASSES, BusisegError, atomic_path, fail, read_json
 
@@ -64,6 +66,7 @@ class UNet(smp.Unet):
         self.class_names = list(class_names or (CLASSES if classes == 3 else ('background', 'tumour') if classes < 3
                                                 else ('background', *(f'class {i}' for i in range(1, classes)))))
         self.tile_size, self.resize, self.meta = tile_size, resize, dict(meta or {})
+        self.to(memory_format=torch.channels_last)     # what convolutions want, see notebooks 05 and 10
 
     def forward(self, x):
         x = x.float()/255 if x.dtype == torch.uint8 else x
@@ -162,7 +165,8 @@ CONFIG = dict(encoder_name=str, encoder_weights=(str, type(None)), in_channels=i
               input_norm=str, class_names=(list, type(None)), tile_size=int, resize=(int, list, tuple, type(None)), meta=(dict, type(None)))
 
 def uncompiled(model:nn.Module) -> nn.Module:
-    "The network itself, where `torch.compile` has wrapped it"
+    "The network itself, where `torch.compile` or `DistributedDataParallel` has wrapped it"
+    model = getattr(model, 'module', model)
     return getattr(model, '_orig_mod', model)
 
 def save_model(model:UNet, # trained or not
@@ -185,15 +189,25 @@ def _check_config(path):
     if not isinstance(cfg, dict) or 'encoder_name' not in cfg: fail(path, 'is not the configuration of a model', 'give a folder that `busiseg train` or save_model wrote')
     cfg = {k: v for k, v in cfg.items() if k in CONFIG}
     for k, v in cfg.items():
-        if not isinstance(v, CONFIG[k]) or isinstance(v, bool): fail(path, f'has a bad value for {k} ({v!r})', 'save the model again')
+        if not isinstance(v, CONFIG[k]) or isinstance(v, bool): fail(path, f'has a bad value for {k} ({str(v)[:60]!r})', 'save the model again')
     ok = (cfg.get('in_channels', 3) in (1, 3) and 1 <= cfg.get('classes', 1) <= 255 and cfg.get('input_norm', 'none') in ('bn', 'imagenet', 'none')
           and 32 <= cfg.get('tile_size', 256) <= 4096 and cfg.get('tile_size', 256) % 32 == 0
           and all(isinstance(c, int) and 1 <= c <= 4096 for c in cfg.get('decoder_channels', (16,)*5)) and len(cfg.get('decoder_channels', (16,)*5)) == 5)
     r, names = cfg.get('resize'), cfg.get('class_names')
+    ok = ok and (r is None or isinstance(r, int) or len(r) == 2)
     ok = ok and (r is None or all(isinstance(v, int) and 32 <= v <= 8192 for v in ([r] if isinstance(r, int) else r)))
-    ok = ok and (names is None or (all(isinstance(n, str) for n in names) and len(names) == max(2, cfg.get('classes', 1))))
+    ok = ok and (names is None or (all(isinstance(n, str) and n.isprintable() and 0 < len(n) <= 80 for n in names) and len(set(names)) == len(names) == max(2, cfg.get('classes', 1))))
+    ok = ok and re.fullmatch(r'[\w.-]+', cfg['encoder_name'])       # timm would fetch or read what stands behind a colon
     if not ok: fail(path, 'has values outside what a model can have', 'save the model again')
     return cfg
+
+@contextmanager
+def _weightless():
+    "Networks that are built here have parameters of a shape but without memory: a configuration cannot ask for more than its weights bring along"
+    empty = lambda module, name, p: p if p is None else nn.Parameter(p.to('meta'), p.requires_grad)
+    hook = register_module_parameter_registration_hook(empty)
+    try: yield
+    finally: hook.remove()
 
 # %% ../nbs/04_models.ipynb #335a1ebf
 def load_model(where, # a folder with model.safetensors and config.json, or a hub id such as 'user/model'
@@ -212,9 +226,11 @@ def load_model(where, # a folder with model.safetensors and config.json, or a hu
     from safetensors.torch import load_file
     try: state = load_file(weights)
     except Exception as e: fail(weights, f'is not a safetensors file ({str(e)[:80]})', 'copy it again; pickled weights are never read')
-    try: model = UNet(**{**cfg, 'encoder_weights': None})
+    try:
+        with _weightless(): shapes = {k: v.shape for k, v in UNet(**{**cfg, 'encoder_weights': None}).state_dict().items()}
     except Exception as e: fail(folder/'config.json', f'describes no model that can be built ({str(e)[:80]})', 'save the model again')
-    try: model.load_state_dict(state)
-    except RuntimeError: fail(weights, 'does not fit the model in config.json', 'copy both files from the same folder')
+    if shapes != {k: v.shape for k, v in state.items()}: fail(weights, 'does not fit the model in config.json', 'copy both files from the same folder')
+    model = UNet(**{**cfg, 'encoder_weights': None}); model.load_state_dict(state)
+    if not all(v.isfinite().all() for v in model.state_dict().values()): fail(weights, 'holds numbers that are not finite', 'copy it again, or train again at a lower learning rate')
     model.encoder_weights = cfg.get('encoder_weights')
     return model.eval()

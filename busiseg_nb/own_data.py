@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['EXAMPLE', 'SHIPPED', 'OWN', 'xray_image', 'make_xray_phantom', 'read_classes', 'read_class_mask', 'MaskCase',
            'find_mask_cases', 'OwnData', 'read_data', 'split_own', 'read_start', 'take_over', 'start_model',
-           'train_own', 'class_scores', 'parse_resize']
+           'seen_before', 'train_own', 'class_scores', 'parse_resize']
 
 # %% ../nbs/07c_own_data.ipynb #e8943754
 import hashlib, json, re
@@ -19,8 +19,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from .core import CLASSES, LABELS, _smooth, _step, fail, read_json, save_mask, seed_everything, write_json
-from .dataset import Case, find_cases, fingerprint, read_png, split_cases, split_hash, thread_map, verify_dataset
+from .core import CLASSES, LABELS, _smooth, _step, agreed, fail, is_main, read_json, save_mask, seed_everything, write_json
+from .dataset import Case, find_cases, fingerprint, is_split, read_png, split_cases, split_hash, thread_map, verify_dataset
 from .metrics import ANY
 from .models import CONFIG, UNet, build_model, load_model
 from .preprocessing import image_size
@@ -129,15 +129,18 @@ def _by_stem(folder):
     "Stem -> image file, in order; two files of one stem are an error, files that are no images are passed over"
     kinds, out = {e for e, f in Image.registered_extensions().items() if f in Image.OPEN}, {}
     if not folder.is_dir(): fail(folder, 'is missing', f'put images into {folder.parent/"images"}, and masks of the same names into {folder.parent/"masks"}')
-    for p in sorted(folder.iterdir()):
+    try: files = sorted(folder.iterdir())
+    except OSError as e: fail(folder, f'cannot be read ({e.strerror})', 'check its permissions')
+    for p in files:
         if p.name[0] == '.' or p.suffix.lower() not in kinds or p.is_dir(): continue
-        if p.stem in out: fail(p, f'has the same stem as {out[p.stem].name}', 'rename or remove one: the stem pairs image and mask')
-        out[p.stem] = p
-    return out
+        if (other := out.setdefault(p.stem.lower(), p)) is not p: fail(p, f'has the same stem as {other.name}', 'rename or remove one: the stem pairs image and mask')
+    return {p.stem: p for p in out.values()}
 
 def _present(case):
     "Numbers of the classes in a case's mask"
-    with Image.open(case.image) as im: turned = im.getexif().get(0x112, 1)
+    im = read_png(case.image)
+    try: turned = im.getexif().get(0x112, 1)
+    except Exception as e: fail(case.image, f'has damaged EXIF data ({str(e)[:80]})', 'save it again')    # as many kinds as decoders raise
     if turned != 1: fail(case.image, f'is stored turned (EXIF orientation {turned}), its mask may not be', 'save it upright')
     return np.flatnonzero(np.bincount(case.read_mask(image_size(case.image)).ravel())).tolist()
 
@@ -226,7 +229,7 @@ def start_model(names, # of the classes
     "A network for these classes with all of the starting weights that fit; `BusisegError` if none does"
     src = read_start(start)
     if isinstance(resize, str): resize = src.resize if src else None
-    kw = dict(classes=len(names), class_names=list(names), tile_size=tile or (src.tile_size if src else 256), resize=resize)
+    kw = dict(classes=len(names), class_names=list(names), tile_size=tile if tile is not None else src.tile_size if src else 256, resize=resize)
     if src is None: return build_model(model or 'small', None, **kw), dict(start='none', taken=0, new=[], unused=[])
     net = build_model(model, None, **kw) if model else UNet(**{**{k: v for k, v in src.config.items() if k in CONFIG}, **kw, 'encoder_weights': None, 'meta': {}})
     taken, new, unused = take_over(net, src)
@@ -234,6 +237,17 @@ def start_model(names, # of the classes
     return net, dict(start=str(start), taken=len(taken), new=new, unused=unused)
 
 # %% ../nbs/07c_own_data.ipynb #48ad9399
+def seen_before(start, # see `read_start`
+                d:OwnData, split) -> list: # names of test images
+    "Test images that the starting model was trained or selected on, by its own split.json; none where it was made of other data"
+    where = SHIPPED if str(start) == 'shipped' else Path(str(start))
+    file = next((f for f in (where/'split.json', where.parent/'split.json') if f.is_file()), None)
+    if not file or not is_split(file): return []
+    old = read_json(file); known = {n for part in ('train', 'valid') for n in old['parts'][part]}
+    same = old.get('fingerprint') == d.fingerprint or (d.busi and known <= {c.name for c in d.cases})
+    return [c.name for c in split['test'] if same and c.name in known]
+
+# %% ../nbs/07c_own_data.ipynb #2b5ad109
 OWN = Profile('small', 'none', split='grouped', loss='dice+ce', lr=1e-3, bs=8, epochs=30, schedule='one-cycle', weight_decay=.02, augment=(.8, 1.25), channels=1)
 
 def _say_start(took, say):
@@ -253,18 +267,23 @@ def train_own(data, # folder, see `read_data`
               **changes) -> dict: # fields of `Profile`: epochs, lr, bs, …; returns what results.json holds
     "Check → split → cache → train → test → scores by class name; all of it in `runs/name`"
     p, folder = check_profile(replace(OWN, **{k: v for k, v in changes.items() if v is not None})), Path(runs)/name
-    d = read_data(data, classes, groups, progress); split = split_own(d, p.fractions, seed)
+    if not is_main(): progress, say = False, lambda line: None
+    with agreed(): d = read_data(data, classes, groups, progress); split = split_own(d, p.fractions, seed)
     say(f'data      {len(d.cases)} images, classes {", ".join(d.names[:12])}{" …"*(len(d.names) > 12)}, fingerprint {d.fingerprint}')
     for n in d.notes[:5] + [f'{len(d.notes) - 5} more notes']*(len(d.notes) > 5): say(f'note      {n}')
     say(f'split     seed {seed}: ' + ', '.join(f'{len(v)} {k}' for k, v in split.items()) + f', {split_hash(split)}')
     seed_everything(seed)
-    net, took = start_model(d.names, start, model, tile, resize); _say_start(took, say)
+    with agreed(): net, took = start_model(d.names, start, model, tile, resize)
+    _say_start(took, say)
+    if seen := seen_before(start, d, split):
+        d.notes.append(f"{len(seen)} of {len(split['test'])} test images were training or validation images of the starting model: scores are too high; use the seed of its split, or --from none")
+        say(f'note      {d.notes[-1]}')
     p = check_profile(replace(p, model=model or net.encoder_name, tile=net.tile_size, resize=net.resize, channels=net.in_channels, classes=len(d.names)))
-    new_run(folder, resume)
     more = dict(name=name, encoder_weights=None if took['start'] == 'none' else took['start'], classes=d.names, start=took, notes=d.notes, convention='pooled over the pixels of merged test images at native size; '
                 'mean over all classes, background included; 95 % bootstrap interval over groups of images')
-    return experiment(folder, p, d.cases, split, d.groups, d.fingerprint, seed, Path(cache)/d.fingerprint, resume, minutes, False, bf16, progress, say,
-                      command, config=dict(profile='own', limit=None, start=str(start), class_names=d.names), busi=d.busi, model=net, more=more)
+    with new_run(folder, resume):
+        return experiment(folder, p, d.cases, split, d.groups, d.fingerprint, seed, Path(cache)/d.fingerprint, resume, minutes, False, bf16, progress, say,
+                          command, config=dict(profile='own', limit=None, start=str(start), class_names=d.names), busi=d.busi, model=net, more=more)
 
 def class_scores(result:dict) -> pd.DataFrame: # one row per class, and their mean
     "IoU, Dice, precision and recall of a finished run on its test images, with the IoU's interval"

@@ -9,6 +9,7 @@ __all__ = ['MAX_PIXELS', 'HUGE', 'FORMATS', 'SUFFIXES', 'MIN_LESION', 'OVERLAY_S
 
 # %% ../nbs/07b_predict.ipynb #4035e91e
 import glob, hashlib, json, math, os, struct, sys, threading, zlib
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.resources import files
@@ -21,7 +22,7 @@ from PIL import Image, ImageOps
 from scipy import ndimage
 from tqdm.auto import tqdm
 
-from .core import COLOURS, BusisegError, atomic_path, fail, overlay, provenance, read_json, save_mask, write_json
+from .core import COLOURS, BusisegError, DiskFull, agreed, atomic_path, fail, gather, is_main, overlay, processes, provenance, read_json, save_mask, write_json
 from .dataset import _natural
 from .inference import LARGE, _check_tta, _working, predict_bands
 from .models import load_model
@@ -65,11 +66,28 @@ def _check_size(width, height):
     if width*height > MAX_PIXELS: fail('image', f'would have {width*height:,} pixels ({width}x{height}), more than {MAX_PIXELS:,}', 'reduce it first')
 
 # %% ../nbs/07b_predict.ipynb #06834ac2
+def _orientation(im):
+    "EXIF orientation, 1 is upright; Pillow would decode a PNG for it, which a huge one is spared"
+    exif = Image.Image.getexif(im) if im.width*im.height > HUGE else im.getexif()
+    return exif.get(0x0112, 1)
+
+def _gray(im): # opened image of one page
+    "The same image as gray values, decoded by OpenCV, which keeps one byte per pixel where Pillow needs four"
+    import cv2
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    a = cv2.imread(im.filename, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
+    if a is None or a.shape != (im.height, im.width): fail('image', 'cannot be decoded', 'it seems to be damaged: copy or export it again')
+    gray = Image.fromarray(a); gray.getexif()[0x0112] = _orientation(im)
+    return gray
+
 def _pixels(im): # opened image, its current frame
     "(H,W) or (H,W,3) uint8 of a Pillow image, upright"
-    if im.width*im.height > HUGE: im.draft('L', im.size)       # a JPEG then decodes its gray values only
+    if im.width*im.height > HUGE:
+        im.draft('L', im.size)       # a JPEG then decodes its gray values only
+        odd = getattr(im, 'n_frames', 1) > 1 or im.format == 'TIFF' and _orientation(im) != 1     # for which OpenCV is no help
+        if im.mode in ('RGB', 'RGBA') and not odd: im = _gray(im)
     im.load()
-    if im.getexif().get(0x0112, 1) != 1: im = ImageOps.exif_transpose(im)
+    if _orientation(im) != 1: im = ImageOps.exif_transpose(im)
     if im.mode[0] in 'IF': return to_uint8(np.asarray(im))
     mode = 'L' if im.mode in ('1', 'L', 'LA', 'La') or im.width*im.height > HUGE else 'RGB'
     out, step = np.empty((im.height, im.width, 3)[:2 + (mode == 'RGB')], np.uint8), max(1, 2**22//im.width)
@@ -88,9 +106,9 @@ def _pillow_frames(path):
             with _no_limit(): im.seek(k)
             _check_size(*im.size)
             notes = [f'is an animation of {n} frames: the first was taken'] if n > pages and im.format != 'MPO' else []
-            if im.getexif().get(0x0112, 1) != 1: notes.append('turned upright, as its EXIF orientation says')
+            if _orientation(im) != 1: notes.append('turned upright, as its EXIF orientation says')
             if im.mode[0] in 'IF': notes.append('scaled to 8 bits')
-            if im.mode == 'RGB' and im.width*im.height > HUGE: notes.append('read as gray, for its size')
+            if im.mode in ('RGB', 'RGBA') and im.width*im.height > HUGE: notes.append('read as gray, for its size')
             a = _pixels(im)
             if k + 1 == pages: im.close()      # Pillow's copy of the pixels goes
             yield (k + 1 if pages > 1 else None), a, {'notes': notes, 'spacing': None}
@@ -291,21 +309,29 @@ def _text(path):
     "A path as text that every terminal and file can hold"
     return str(path).encode('utf-8', 'replace').decode()
 
+def _line(error):
+    "What is wrong as one line, whatever the name of a file brings along"
+    return str(BusisegError(error))
+
+def _real(path):
+    "Where a path leads, for links that lead in a circle the path itself"
+    return Path(os.path.realpath(path))
+
 def _written(out):
     "Masks and overlays that earlier runs wrote under `out`, from the records beside them"
     recs = ((p, _record(p)) for p in Path(out).rglob('*.json'))
-    return {(p.parent/im[k]).resolve() for p, rec in recs if rec for im in rec['images'] for k in ('mask', 'overlay') if im.get(k)}
+    return {_real(p.parent/im[k]) for p, rec in recs if rec for im in rec['images'] for k in ('mask', 'overlay') if im.get(k)}
 
 def _in_folder(folder, out, written):
     "Image files under a folder, in natural order"
     inside = out != folder and out.is_relative_to(folder); found = []
     for base, dirs, names in os.walk(folder):
-        dirs[:] = [d for d in dirs if d[0] != '.' and not (inside and (Path(base)/d).resolve() == out)]
+        dirs[:] = [d for d in dirs if d[0] != '.' and not (inside and _real(Path(base)/d) == out)]
         have = {n.lower() for n in names}
         for n in names:
             p = Path(base)/n; stem, _, rest = p.stem.lower().rpartition('_mask')
             truth = stem and (not rest or rest[1:].isdigit()) and stem + p.suffix.lower() in have
-            if n[0] == '.' or truth or not p.is_file() or p.resolve() in written: continue
+            if n[0] == '.' or truth or not p.is_file() or _real(p) in written: continue
             try: known = p.suffix.lower() in SUFFIXES or (not p.suffix and _is_dicom(p))
             except OSError: known = True                      # reading it will say what is wrong
             if known: found.append(p)
@@ -314,15 +340,15 @@ def _in_folder(folder, out, written):
 def find_inputs(inputs, # files, folders, patterns
                 out) -> tuple: # [(file, folder under `out` for its results)], [(input, what is wrong with it)]
     "The image files that the inputs name, each once"
-    out, found, bad, seen = Path(out).resolve(), [], [], set(); written = _written(out) if out.is_dir() else set()
+    out, found, bad, seen = _real(out), [], [], set(); written = _written(out) if out.is_dir() else set()
     for given in map(str, inputs):
-        hits = [Path(given)] if os.path.lexists(given) else [Path(p) for p in sorted(glob.glob(given, recursive=True), key=_natural) if Path(p).resolve() not in written]
+        hits = [Path(given)] if os.path.lexists(given) else [Path(p) for p in sorted(glob.glob(given, recursive=True), key=_natural) if _real(p) not in written]
         if not hits: bad.append((given, f'{given}: does not exist; check the path'))
         for hit in hits:
             inner = [(p, p.parent.relative_to(hit)) for p in _in_folder(hit, out, written)] if hit.is_dir() else [(hit, Path())]
             if not inner: bad.append((given, f'{hit}: is a folder without images; give one with {", ".join(s[1:] for s in SUFFIXES)} files'))
             for p, sub in inner:
-                if p.resolve() not in seen: seen.add(p.resolve()); found.append((p, sub))
+                if _real(p) not in seen: seen.add(_real(p)); found.append((p, sub))
     return found, bad
 
 # %% ../nbs/07b_predict.ipynb #c28f5bf0
@@ -347,8 +373,10 @@ def _record(path):
     "The record of a file that an earlier run wrote, or None"
     try: rec = read_json(path)
     except BusisegError: return None
-    ok = isinstance(rec, dict) and rec.get('kind') == KIND and {'source', 'sha256', 'settings', 'images'} <= set(rec)
-    return rec if ok and all(isinstance(im, dict) and isinstance(im.get('mask'), str) for im in rec['images']) else None
+    ok = isinstance(rec, dict) and rec.get('kind') == KIND and {'source', 'sha256', 'settings', 'images'} <= set(rec) and isinstance(rec['images'], list)
+    ok = ok and all(isinstance(im, dict) and isinstance(im.get('mask'), str) and isinstance(im.get('overlay'), (str, type(None))) for im in rec['images'])
+    try: return rec if ok and (rec['settings'] is None or list(_report_rows(rec, Path())) or True) else None      # what was finished can be reported
+    except (AttributeError, KeyError, TypeError, ValueError): return None
 
 def _place(file, folder, taken):
     "The record (a .json) of a file: never that of another file, never over a file that is not ours"
@@ -356,21 +384,23 @@ def _place(file, folder, taken):
     for k in range(10**6):
         name = base[k] if k < 2 else f'{file.stem}-{k}'; p = folder/f'{name}.json'
         if str(p).lower() in taken: continue
+        others = any((folder/f'{name}_{what}.png').exists() for what in ('mask', 'overlay'))   # asked first: another process writes its record before them
         if p.exists():
             rec = _record(p)
             if rec is None or _text(file.resolve()) != rec['source'] and _digest(file) != rec['sha256']: continue
-        elif any((folder/f'{name}_{what}.png').exists() for what in ('mask', 'overlay')): continue
+        elif others: continue
         taken.add(str(p).lower()); return p
 
 # %% ../nbs/07b_predict.ipynb #41c3ff37
 def _predict_file(model, file, where, taken, settings, how, draw, force): # where: record to write; taken: those of this run
     "The record of one file, from an earlier run if it still fits; (record, whether it was new)"
     digest, old, images = _digest(file), _record(where), []
-    same = old and old['sha256'] == digest and old['settings'] == settings
-    if same and not force and all((where.parent/im[k]).is_file() for im in old['images'] for k in ('mask', 'overlay') if im.get(k)): return old, False
+    fits = lambda r: r and r['sha256'] == digest and r['settings'] == settings
+    if fits(old) and not force and all((where.parent/im[k]).is_file() for im in old['images'] for k in ('mask', 'overlay') if im.get(k)): return old, False
     rec = {'kind': KIND, 'file': _text(file), 'source': _text(file.resolve()), 'sha256': digest, 'settings': None, 'images': images}
     for _, img, info in iter_images(file):
-        if not images: write_json(rec, where)          # from here on the names are ours, even if we are interrupted
+        if not images and info['frame'] is not None: deque(iter_images(file), 0)      # a bad page or frame shows before anything is written
+        if not images and not fits(_record(where)): write_json(rec, where)     # the names are ours now, even if we are interrupted or another does the same
         base = where.stem + ('' if info['frame'] is None else f'_{info["frame"]:03}')
         while base != where.stem and (str(where.with_name(base + '.json')).lower() in taken or where.with_name(base + '.json').exists()): base += '-'
         mask, over = f'{base}_mask.png', f'{base}_overlay.png' if draw else None
@@ -391,16 +421,31 @@ def _report_rows(rec, folder):
 
 # %% ../nbs/07b_predict.ipynb #3cb5d9e2
 def _write_report(out, done, failed, settings): # done: [(record, whether new, its folder under `out`)]
-    "Write report.csv and report.json; what report.json holds"
+    "Write report.csv and report.json, unless nothing was done; what report.json holds"
     rows = [r for rec, _, sub in done for r in _report_rows(rec, sub)]
-    with atomic_path(out/'report.csv') as tmp: pd.DataFrame(rows or [{'file': None}][:0]).to_csv(tmp, index=False)
     report = {'settings': settings, 'files': len(done) + len(failed), 'predicted': sum(new for _, new, _ in done), 'kept': sum(not new for _, new, _ in done),
               'images': [{'file': rec['file'], 'folder': _text(sub), 'sha256': rec['sha256'], **im} for rec, _, sub in done for im in rec['images']],
               'failed': failed, 'provenance': provenance()}
+    if not done: return report
+    with atomic_path(out/'report.csv') as tmp: pd.DataFrame(rows).to_csv(tmp, index=False)
     write_json(report, out/'report.json')
     return report
 
 # %% ../nbs/07b_predict.ipynb #34f466ca
+def _predict_all(places, one, jobs, progress, say): # [(file, its record)]; f(such a pair) -> (record, whether new) or (what is wrong, None)
+    "What `one` gives for each pair; of several processes each does every n-th, and the main one gets all, the others None"
+    rank, world = processes(); mine, got, pool = places[rank::world], [], ThreadPoolExecutor(jobs)
+    try:
+        with agreed():
+            for rec, new in tqdm(pool.map(one, mine), total=len(mine), unit='file', disable=not progress or rank, dynamic_ncols=True):
+                if new is None: say(_line(rec))
+                got.append((rec, new))
+    finally: pool.shutdown(wait=True, cancel_futures=True)
+    if world == 1: return got
+    told = gather([(rec if new is None else None, new) for rec, new in got])
+    return None if rank else [(line or read_json(where), new) for k, (_, where) in enumerate(places) for line, new in [told[k % world][k//world]]]
+
+# %% ../nbs/07b_predict.ipynb #9b386ac8
 def predict_files(inputs, # files, folders, patterns
                   out='predictions', # folder for the results
                   model=None, # folder, hub id or `UNet`; default: the one that comes with the package
@@ -409,30 +454,32 @@ def predict_files(inputs, # files, folders, patterns
                   force:bool=False, # predict again what was done before
                   draw:bool=True, # write overlays
                   progress:bool=False, say=lambda line: tqdm.write(line, file=sys.stderr), # where a bad file's line goes
-                 ) -> dict: # what report.json holds: settings, images, failed
+                 ) -> dict: # what report.json holds: settings, images, failed; None in all but the main process
     "Masks, overlays and a report for many files; a bad one is told and passed over; `BusisegError` where nothing can be done at all"
     name = model if isinstance(model, (str, Path)) else 'busiseg_nb' if model is None else 'model'
     if jobs < 1: fail(f'jobs={jobs}', 'is no number of files to work on', 'give 1 or more')
     if not 0 <= overlap < 1: fail(f'overlap={overlap}', 'is not a share of the tile in [0,1)', "the paper's is 0; try 0.5")
     out, tta = Path(out), None if tta == 'none' else tta; _check_tta(tta)
-    if out.exists() and not out.is_dir(): fail(out, 'is a file', 'name a folder for the results')
+    for p in (out, *out.parents):
+        if p.exists() and not p.is_dir(): fail(p, 'is a file', 'name a folder for the results')
     if isinstance(model, (str, Path, type(None))): model = load_model(model or default_model())
     _working(model, resize); how = dict(overlap=overlap, blend=blend, tta=tta, whole=whole, resize=resize, bf16=bf16)
     settings = json.loads(json.dumps({'model': model_id(model, Path(str(name)).name) if hasattr(model, 'state_dict') else str(name), **how, 'overlay': draw}))
     todo, bad = find_inputs(inputs, out); failed, places, taken, done = [], [], {str(out/'report.json').lower()}, []
-    def broken(file, line): say(_text(line)); failed.append({'file': _text(file), 'error': _text(line)})
+    broken = lambda file, line: failed.append({'file': _text(file), 'error': _line(line)})
     for b in bad: broken(*b)
     for file, sub in todo:
         try: places.append((file, _place(file, out/sub, taken)))
         except BusisegError as e: broken(file, e)
     def one(job):
         try: return _predict_file(model, *job, taken, settings, how, draw, force)
+        except DiskFull: raise                                # nor is there space for the next one
         except BusisegError as e: return str(e), None
         except (OSError, MemoryError, RuntimeError) as e: return f'{job[0]}: cannot be predicted ({(str(e).splitlines() or [type(e).__name__])[0][:100]})', None
-    pool = ThreadPoolExecutor(jobs)
-    try:
-        for (file, where), (rec, new) in tqdm(zip(places, pool.map(one, places)), total=len(places), unit='file', disable=not progress, dynamic_ncols=True):
-            if new is None: broken(file, rec)
-            else: done.append((rec, new, where.parent.relative_to(out)))
-    finally: pool.shutdown(wait=True, cancel_futures=True)
+    for f in failed if is_main() else (): say(f['error'])
+    if len(set(gather(zlib.crc32(repr(places).encode())))) > 1: fail(out, 'or its sources look otherwise to another process', 'put both where all machines see them')
+    if (got := _predict_all(places, one, jobs, progress, say)) is None: return
+    for (file, where), (rec, new) in zip(places, got):
+        if new is None: broken(file, rec)
+        else: done.append((rec, new, where.parent.relative_to(out)))
     return _write_report(out, done, failed, settings)

@@ -7,7 +7,7 @@ __all__ = ['load_image', 'merge_masks', 'label_mask', 'image_size', 'load_case',
            'TileCache', 'build_cache']
 
 # %% ../nbs/02_preprocessing.ipynb #aa2030ec
-import contextlib, errno, hashlib, json, os, re, shutil
+import errno, hashlib, json, os, shutil
 from pathlib import Path
 
 import numpy as np
@@ -105,8 +105,8 @@ class TileCache:
         if not isinstance(self.meta, dict) or self.meta.get('kind') != self.KIND or self.meta.get('version') != self.VERSION:
             fail(self.folder, 'is no tile cache of this version', 'build the cache again')
         try:
-            self.images = np.load(self.folder/'images.npy', mmap_mode='r')  # (N,S,S,C) uint8
-            self.masks = np.load(self.folder/'masks.npy', mmap_mode='r')    # (N,S,S) uint8
+            self.images = np.lib.format.open_memmap(self.folder/'images.npy', 'r')  # (N,S,S,C) uint8
+            self.masks = np.lib.format.open_memmap(self.folder/'masks.npy', 'r')    # (N,S,S) uint8
             self.index = pd.read_csv(self.folder/'index.csv', dtype={'case': str, 'fingerprint': str}, keep_default_na=False)
             self._rows = {k: np.asarray(v) for k, v in self.index.groupby('case', sort=False).indices.items()}
             shape = len(self.index), self.meta['size'], self.meta['size'], self.meta['channels']
@@ -183,22 +183,6 @@ def _write_cache(cases, tmp, settings, key, workers, progress):
                 'fingerprint': fingerprint(cases, digests), 'key': key}, tmp/'meta.json')
 
 # %% ../nbs/02_preprocessing.ipynb #83880185
-@contextlib.contextmanager
-def _alone(folder):
-    "Let one process at a time build `folder`; where a folder cannot be locked, any number"
-    fd = None
-    try:
-        import fcntl
-        fd = os.open(folder.parent, os.O_RDONLY)
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        for p in folder.parent.iterdir():  # nobody else is building: what looks like a temporary cache is left over
-            if re.fullmatch(re.escape(f'.{folder.name}.') + r'\w{8}(\.old)?', p.name) and p.is_dir() \
-               and set(os.listdir(p)) <= set(TileCache.FILES): shutil.rmtree(p, ignore_errors=True)
-    except (ImportError, OSError): pass
-    try: yield
-    finally:
-        if fd is not None: os.close(fd)
-
 def _check_request(cases, folder, size, resize, channels):
     "Refuse what cannot be cached, before anything is written"
     if not cases: fail('cases', 'there is none to cache', 'check the data folder')
@@ -233,10 +217,6 @@ def build_cache(cases, # `Case`s, all of those that will be asked for
     settings = dict(size=int(size), resize=resize, channels=int(channels))
     key = _source_key(cases, settings)
     if cache := _open_cache(cases, folder, key, verify): return cache
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(folder):
-            if cache := _open_cache(cases, folder, key, verify): return cache   # built while we waited
-            with atomic_path(folder, folder=True) as tmp: _write_cache(cases, tmp, settings, key, workers, progress)
-    except OSError as e: fail(folder, f'cannot be written ({e.strerror})', 'free some space or choose a folder on another disk')
+    with atomic_path(folder, folder=True) as tmp:
+        if not _open_cache(cases, folder, key, verify): _write_cache(cases, tmp, settings, key, workers, progress)   # else built while we waited
     return TileCache(folder)

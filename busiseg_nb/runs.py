@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['PROFILES', 'FOLDS', 'Profile', 'make_profile', 'check_profile', 'read_groups', 'is_busi', 'group_names',
            'score_cases', 'own_classes', 'main_scores', 'background_only', 'new_run', 'reproduce', 'experiment',
-           'rescore']
+           'read_result', 'rescore']
 
 # %% ../nbs/07a_runs.ipynb #d55a20eb
 import json, tempfile, time
 from collections import Counter
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.resources import files
@@ -18,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .core import atomic_path, fail, provenance, read_json, seed_everything, write_json
+from .core import agreed, atomic_path, cannot_write, fail, is_main, locked, main_first, processes, provenance, read_json, seed_everything, write_json
 from .dataset import find_cases, fingerprint, kfold_cases, load_split, save_split, split_cases, split_hash, verify_dataset
 from .inference import _back, predict_tiles, to_channels
 from .metrics import (ANY, Counts, bootstrap, confusion, counts_frame, counts_from_frame, dice, fastai_metrics, iou, pixel_accuracy, pool,
@@ -75,7 +76,7 @@ def check_profile(p:Profile) -> Profile: # the same
     "`BusisegError` for impossible values"
     if p.bs < 1: fail(f'batch size {p.bs}', 'is less than one tile', 'use 16, as the paper does')
     if p.tile < 32 or p.tile % 32: fail(f'tile size {p.tile}', 'is not a multiple of 32', 'use 256, as the paper does')
-    if p.epochs < 1 or not p.lr > 0: fail(f'{p.epochs} epochs at learning rate {p.lr}', 'cannot train', 'use at least 1 and more than 0')
+    if p.epochs < 1 or not 0 < p.lr < float('inf'): fail(f'{p.epochs} epochs at learning rate {p.lr}', 'cannot train', 'use at least 1 and more than 0')
     if p.split not in ('random', 'grouped', *FOLDS): fail(f'split {p.split!r}', 'is not known', f'use random, grouped or {FOLDS[0]} to {FOLDS[-1]}')
     return p
 
@@ -85,7 +86,8 @@ def read_groups(path=None) -> list: # of tuples of names
     path = path or files('busiseg_nb')/'data'/'busi_near_copies.csv'
     try: df = pd.read_csv(path, dtype=str)
     except (OSError, ValueError) as e: fail(path, f'cannot be read as CSV ({type(e).__name__})', 'give a CSV with the columns group and name')
-    if not {'group', 'name'} <= set(df): fail(path, 'lacks the columns group and name', 'make one with busiseg groups')
+    if not {'group', 'name'} <= set(df): fail(path, 'lacks the columns group and name', 'give a CSV with the columns group and name')
+    if df[['group', 'name']].isna().any(axis=None): fail(path, 'has a row without a group or a name', 'fill it in or take it out')
     return [tuple(g.name) for _, g in df.groupby('group', sort=False)]
 
 def is_busi(cases) -> bool:
@@ -170,7 +172,7 @@ def _learner(cases, split, p, seed, cache, progress, compile, bf16, model=None):
     seed_everything(seed)
     weights = None if p.weights in (None, 'none') else p.weights
     model = model or build_model(p.model, weights, in_channels=p.channels, classes=p.classes, tile_size=p.tile, resize=p.resize)
-    make = partial(build_cache, cases, channels=p.channels, progress=progress)
+    make = partial(main_first, build_cache, cases, channels=p.channels, progress=progress)
     name = lambda size, resize: cache/f'{size}-{"native" if resize is None else str(resize).replace(" ", "")}-{p.channels}'
     tiles = make(name(p.tile, p.resize), size=p.tile, resize=p.resize)
     views = make(name(p.train_resize, p.train_resize), size=p.train_resize, resize=p.train_resize) if p.train_resize else tiles
@@ -181,15 +183,26 @@ def _learner(cases, split, p, seed, cache, progress, compile, bf16, model=None):
     return get_learner(dls, model, loss, p.lr, adam(p.weight_decay), fastai_metrics(max(2, p.classes), model.class_names), bf16, compile), tiles
 
 # %% ../nbs/07a_runs.ipynb #6cf7df93
+@contextmanager
 def new_run(folder, # of the run
             resume:bool=False): # it may hold a run
-    "`BusisegError` where a run's folder holds a finished run or could not be written"
-    if (folder/'results.json').exists() and not resume: fail(folder, 'already holds a finished run', 'choose another --name, or give --resume to see it again')
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder): pass
-        if not any(folder.iterdir()): folder.rmdir()          # nothing stays behind if the data or the model turns out bad
-    except OSError as e: fail(folder, f'cannot be written ({e.strerror})', 'choose a folder that you may write to')
+    "Hold the folder of a run; `BusisegError` where another process does, where it holds a finished run or where it cannot be written"
+    with ExitStack() as held:
+        with agreed():
+            if is_main():
+                if (folder/'results.json').exists() and not resume:
+                    fail(folder, 'already holds a finished run', 'choose another --name, or give --resume to see it again')
+                try:
+                    folder.mkdir(parents=True, exist_ok=True)
+                    held.enter_context(locked(folder, wait=False)); held.callback(_remove_if_empty, folder)
+                    with tempfile.TemporaryFile(dir=folder): pass
+                except BlockingIOError: fail(folder, 'is being written by another process', 'wait until it has ended, or choose another --name')
+                except OSError as e: cannot_write(folder, e)
+        yield
+
+def _remove_if_empty(folder):
+    "Nothing stays behind if the data or the model turns out bad"
+    with suppress(OSError): folder.rmdir()
 
 def reproduce(data, # folder in BUSI's layout
               name:str='run', # the run is `runs/name`
@@ -204,10 +217,12 @@ def reproduce(data, # folder in BUSI's layout
               **changes) -> dict: # fields of `Profile`; returns what results.json holds
     "Verify → split → cache → train → test → scores; all of it in `runs/name` (paper, section 3)"
     p, folder = make_profile(profile, **changes), Path(runs)/name
-    new_run(folder, resume)
-    cases, fp, busi, groups, split = _prepare(data, folder, p, seed, limit, groups, say)
-    return experiment(folder, p, cases, split, groups, fp, seed, Path(cache)/fp/str(limit or 'all'), resume, minutes, compile, bf16,
-                      progress, say, command, config=dict(profile=profile, limit=limit), busi=busi, more=dict(name=name))
+    if limit is not None and limit < 1: fail(f'limit {limit}', 'is no number of images', 'give 1 or more, or leave it out')
+    if not is_main(): progress, say = False, lambda line: None
+    with new_run(folder, resume):
+        with agreed(): cases, fp, busi, groups, split = _prepare(data, folder, p, seed, limit, groups, say)
+        return experiment(folder, p, cases, split, groups, fp, seed, Path(cache)/fp/str(limit or 'all'), resume, minutes, compile, bf16,
+                          progress, say, command, config=dict(profile=profile, limit=limit), busi=busi, more=dict(name=name))
 
 # %% ../nbs/07a_runs.ipynb #8ba50c17
 def experiment(folder, # of the run
@@ -218,21 +233,20 @@ def experiment(folder, # of the run
                config=None, # more choices to record: `profile`, `limit`
                busi=False, # is it BUSI
                model=None, # to start from; default the profile's
-               more=None) -> dict: # more entries of results.json, which is returned
+               more=None) -> dict: # more entries of results.json, which is returned; by all but the main process `finished: False`
     "Cache → train → test → scores of divided cases: what `reproduce` does once it has verified its data"
     folder, profile = Path(folder), config['profile']
     config = {**config, **asdict(p), 'seed': seed, 'data': fp, 'split_sha256': split_hash(split)}
     config = json.loads(json.dumps(config))
     origin = provenance(command, seed=seed, config=config, data_fingerprint=fp)   # at the start: the code that is loaded now
-    learn, tiles = _learner(cases, split, p, seed, Path(cache), progress, compile, bf16, model)
+    with agreed(): learn, tiles = _learner(cases, split, p, seed, Path(cache), progress, compile, bf16, model)
     weights = uncompiled(learn.model).encoder_weights
     say(f'model     {p.model}, weights {weights or ("as above" if model else "random")}, {len(learn.dls.train.rows)} training tiles, {learn.dls.device}')
-    save_split(split, folder/'split.json', kind=p.split, seed=seed, fractions=p.fractions, fingerprint=fp)
+    if is_main(): save_split(split, folder/'split.json', kind=p.split, seed=seed, fractions=p.fractions, fingerprint=fp)
     history = train(learn, p.epochs, folder, resume, minutes, p.monitor, p.schedule, p.ema, config, progress)
     done = int(history.epoch.iloc[-1])
-    if done < p.epochs:
-        say(f'stopped   after {done} of {p.epochs} epochs; the same command with --resume continues')
-        return {'finished': False, 'epochs_done': done}
+    if done < p.epochs: say(f'stopped   after {done} of {p.epochs} epochs; the same command with --resume continues')
+    if done < p.epochs or not is_main(): return {'finished': False, 'epochs_done': done}    # the main process tests
     model = load_model(folder/'best').to(learn.dls.device)
     df, hist, speed = score_cases(model, split['test'], group_names(cases, groups), progress=progress)
     best = model.meta.get('epoch'); scores = main_scores(df, hist)
@@ -240,7 +254,7 @@ def experiment(folder, # of the run
               'data': {'fingerprint': fp, 'images': len(cases), 'is_busi': busi, 'groups': len(groups)},
               'split_sizes': {k: len(v) for k, v in split.items()}, 'split_sha256': split_hash(split),
               'training': {'epochs': done, 'best_epoch': best, 'seconds': round(float(history.seconds.sum()), 1), 'tiles': len(learn.dls.train.rows),
-                           'device': str(learn.dls.device), 'bf16': any(type(c).__name__ == 'BF16' for c in learn.cbs)},
+                           'device': str(learn.dls.device), 'processes': processes()[1], 'bf16': any(type(c).__name__ == 'BF16' for c in learn.cbs)},
               'scores': scores, 'background_only_iou_mean': round(background_only(df), 6), 'test_images_per_second': round(speed, 2),
               'convention': 'pooled over the pixels of merged test images at native size, normals in; 95 % bootstrap interval over groups of near-copies',
               'tumour_probability_histogram': hist.tolist() if len(split['test']) else [],
@@ -250,14 +264,26 @@ def experiment(folder, # of the run
     return result
 
 # %% ../nbs/07a_runs.ipynb #16cde639
+def read_result(path) -> dict: # of a run's folder
+    "What results.json holds, its scores checked; `BusisegError` where it is damaged"
+    r = read_json(path)
+    if not isinstance(r, dict) or not isinstance(r.get('scores'), dict): fail(path, 'does not hold the result of a run', 'run busiseg reproduce again')
+    share = lambda x: type(x) in (int, float) and (x != x or 0 <= x <= 1)
+    ok = lambda v: isinstance(v, list) and len(v) == 3 and share(v[0]) and (v[1:] == [None]*2 or all(map(share, v)))
+    if bad := [k for k, v in r['scores'].items() if not ok(v)]: fail(path, f'has no [value, low, high] for {bad[0]}', 'run busiseg reproduce again')
+    if r.get('background_only_iou_mean') is not None and not share(r['background_only_iou_mean']): fail(path, 'has a bad background_only_iou_mean', 'run busiseg reproduce again')
+    return r
+
 def rescore(folder, # of a run: best/, split.json, results.json
             data, # its folder
-            progress=True, cases=None, # the `Case`s of data in another layout than BUSI's
+            progress=True, cases=None, fp=None, # the `Case`s and the fingerprint of data in another layout than BUSI's
            ) -> tuple: # recorded scores, scores now
     "Score a run's best weights again on its own test part"
     folder = Path(folder); where = folder/'best' if (folder/'best').is_dir() else folder
-    model, cases = load_model(where), cases or find_cases(data); busi = is_busi(cases)
+    r = read_result(folder/'results.json') if (folder/'results.json').exists() else {'scores': {}}
+    old, was, classes = r['scores'], *(r[part].get(key) if isinstance(r.get(part), dict) else None for part, key in (('data', 'fingerprint'), ('config', 'classes')))
+    model, cases = load_model(where, classes), cases or find_cases(data); busi = is_busi(cases)
     split = load_split(folder/'split.json', cases)
-    old = read_json(folder/'results.json')['scores'] if (folder/'results.json').exists() else {}
+    if was and not busi and was != (fp or fingerprint(cases)): fail(data, 'is not the data of this run (the fingerprints differ)', 'give the folder that it was trained on')
     df, hist, _ = score_cases(model.to(default_device()), split['test'], group_names(cases, read_groups() if busi else []), progress=progress)
     return old, main_scores(df, hist)

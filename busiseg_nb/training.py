@@ -10,7 +10,7 @@ __all__ = ['MONITORS', 'TileDL', 'show_batch', 'show_results', 'default_device',
 # %% ../nbs/05_training.ipynb #d3f37abe
 import time
 from contextlib import contextmanager, nullcontext, suppress
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from fastai.learner import Learner, Recorder
 from fastai.optimizer import OptimWrapper
 from fastcore.basics import chunked
 
-from .core import atomic_path, fail, overlay, seed_everything
+from .core import agreed, atomic_path, fail, gather, is_main, overlay, processes, seed_everything
 from .models import DiceLoss, UNet, save_model, uncompiled
 
 # %% ../nbs/05_training.ipynb #47afaca1
@@ -40,7 +40,7 @@ class TileDL(DataLoader):
                  resident:bool=None, # hold all tiles on `device`; default: where that is a GPU
                  **kwargs):
         self.cache, self.rows = cache, np.arange(len(cache.images)) if rows is None else np.asarray(rows)
-        self.augment, self.seed, self.binary, self.epoch = augment, seed, binary, 0
+        self.augment, self.seed, self.binary, self.epoch, self.part = augment, seed, binary, 0, (0, 1)   # part: see `mine`
         self.resident = (device is not None and torch.device(device).type == 'cuda') if resident is None else resident
         size, ix = cache.images.shape[1], cache.index.iloc[self.rows]
         side = lambda n, at: np.clip(n - at*size, 0, size)/size   # how much of each tile is image, the rest is padding
@@ -53,10 +53,16 @@ class TileDL(DataLoader):
 
     def create_batches(self, samps):
         g = torch.Generator().manual_seed(int(np.random.default_rng([self.seed, self.epoch, 1]).integers(2**62)))
-        for ids in chunked(samps, self.bs, self.drop_last):
-            x, y = self.read(np.asarray(ids))
-            if self.augment is not None: x, y = self.augment(x, y, self.extent[torch.as_tensor(np.asarray(ids))], g)
-            yield x, y
+        for ids in map(np.asarray, chunked(samps, self.bs, self.drop_last)):
+            mine = self.mine(len(ids))
+            if self.augment is None: yield self.read(ids[mine]); continue
+            x, y = self.augment(*self.read(ids), self.extent[torch.as_tensor(ids)], g)   # the whole batch: one process or many, a tile is changed alike
+            yield x[mine], y[mine]
+
+    def mine(self, n): # tiles in a batch
+        "Places in the batch that process `part[0]` of `part[1]` computes: equal parts, the last filled up from the start"
+        (rank, world), k = self.part, -(-n//self.part[1])
+        return slice(None) if world == 1 else np.arange(rank*k, (rank + 1)*k) % n
 
     def read(self, ids): # places in `rows`
         "One batch: an indexed read; channels-last in memory"
@@ -95,7 +101,9 @@ def show_results(self:TileDL, b, out, max_n=6, **kwargs): # what `learn.show_res
 TileDL.show_batch, TileDL.show_results = show_batch, show_results
 
 # %% ../nbs/05_training.ipynb #72f7321f
-def default_device(): return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+def default_device():
+    "The GPU where there is one, else the CPU"
+    return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
 
 def get_dls(cache, # `TileCache` of the training (and validation) tiles
             split, # dict of lists of cases with keys 'train' and 'valid', as `split_cases` gives it
@@ -106,7 +114,7 @@ def get_dls(cache, # `TileCache` of the training (and validation) tiles
            ) -> DataLoaders:
     "fastai DataLoaders over the tiles of a split"
     device = torch.device(device or default_device()); names = lambda part: [c.name for c in split[part]]
-    if bs < 1: fail(f'batch size {bs}', 'is less than one tile', 'use 16, as the paper does')
+    if bs < processes()[1]: fail(f'batch size {bs}', f'is less than one tile for each of {processes()[1]} processes', 'use 16, as the paper does')
     if not split['train'] or not split['valid']: fail('the split', 'has no training or no validation images', 'use more images or other fractions')
     kw = dict(bs=bs, device=device, seed=seed, binary=binary, resident=resident); vc = valid_cache or cache
     return DataLoaders(TileDL(cache, cache.rows(names('train')), shuffle=True, augment=augment, **kw),
@@ -203,23 +211,24 @@ class RunLog(Callback):
         if self.epoch < self.start: return
         r = self.learn.recorder
         row = {'epoch': self.epoch + 1, **dict(zip(r.metric_names[1:-1], map(float, self.learn.final_record))), 'lr': self.opt.hypers[-1]['lr'], 'seconds': round(time.time() - self.t0, 2)}
-        self.history.append(row); score = MONITORS[self.monitor](row)
+        self.history.append(row); score = MONITORS[self.monitor](row); better = score < self.best or len(self.history) == 1
         if self.progress: self.bar.set_postfix({k: f'{v:.4f}' for k, v in row.items() if k.endswith(('loss', 'iou'))})
-        if score < self.best or len(self.history) == 1:
-            self.best = score
-            with self.weights(): save_model(self.model, self.folder/'best', epoch=self.epoch + 1)
-        if self.epoch + 1 == self.n_epoch:
-            with self.weights(): save_model(self.model, self.folder/'last', epoch=self.epoch + 1)
-        self.write()                                   # last, so that a resumed run repeats an epoch rather than miss a file
-        used = (time.time() - self.began)/60
-        if self.minutes is not None and used + row['seconds']/60 > self.minutes and self.epoch + 1 < self.n_epoch: raise CancelFitException
+        if better: self.best = score
+        with agreed():
+            if is_main(): self.write(better)
+        used = (time.time() - self.began + row['seconds'])/60
+        if self.minutes is not None and gather(used)[0] > self.minutes and self.epoch + 1 < self.n_epoch: raise CancelFitException   # the main process's clock
     def weights(self):
         "The averaged weights where there are any"
         return self.ema.swapped() if self.ema else nullcontext()
-    def write(self):
+    def write(self, better):
+        for name in ['best']*better + ['last']*(self.epoch + 1 == self.n_epoch):
+            with self.weights(): save_model(self.model, self.folder/name, epoch=self.epoch + 1)
         state = {'model': uncompiled(self.model).state_dict(), 'opt': self.opt.state_dict(), 'epoch': self.epoch + 1, 'history': self.history, 'best': self.best,
                  'config': self.config, 'ema': self.ema.state if self.ema else None}
-        with atomic_path(self.folder/'resume.pt') as tmp: torch.save(state, tmp)
+        with atomic_path(self.folder/'resume.pt') as tmp: torch.save(state, tmp)     # last, so that a resumed run repeats an epoch rather than miss a file
+        self.write_history()
+    def write_history(self):
         with atomic_path(self.folder/'history.csv') as tmp: pd.DataFrame(self.history).to_csv(tmp, index=False)
     def after_fit(self):
         if self.progress: self.bar.close()
@@ -256,6 +265,28 @@ def read_resume(path): # a `resume.pt` that `train` wrote
     except Exception as e: fail(path, f'is not a resume file ({type(e).__name__})', 'delete it and train from the start')
 
 # %% ../nbs/05_training.ipynb #126d6cf5
+@lru_cache(None)
+def _divided():
+    "The callback that divides each batch among the processes, made at its first use: fastai.distributed needs accelerate"
+    from fastai.distributed import DistributedTrainer
+    from timm.layers import convert_sync_batchnorm               # PyTorch's drops the activations that timm's norm layers hold
+    class Divided(DistributedTrainer):
+        def before_fit(self):
+            if self.dls.device.type == 'cuda': self.learn.model = convert_sync_batchnorm(self.model)
+            super().before_fit()
+        def _wrap_dl(self, dl): dl.part = processes(); return dl
+        def after_pred(self):
+            (rank, world), n = processes(), min(self.dl.bs, self.dl.n - self.iter*self.dl.bs)
+            preds = list(self.accelerator.gather(self.pred.detach()).chunk(world)); preds[rank] = self.pred
+            self.learn.pred, self.learn.yb = torch.cat(preds)[:n], (self.accelerator.gather(self.y)[:n],)
+        def after_loss(self):
+            if self.training: self.learn.loss_grad = self.loss_grad*processes()[1]   # the sum over processes is wanted, their mean is taken
+        def after_fit(self):
+            for dl in self.dls: dl.part = (0, 1)
+            super().after_fit()
+    return Divided
+
+# %% ../nbs/05_training.ipynb #ba95f751
 def train(learn:Learner, # from `get_learner`
           epochs:int=100, # in all, those of earlier pieces included (paper: 100)
           folder='runs/run', # gets history.csv, resume.pt, best/ and last/
@@ -270,22 +301,26 @@ def train(learn:Learner, # from `get_learner`
     folder, config = Path(folder), config or {}
     saved = read_resume(folder/'resume.pt') if resume and (folder/'resume.pt').exists() else None
     if not resume and (folder/'resume.pt').exists(): fail(folder, 'already holds a run', 'continue it with --resume, or choose another name')
-    if minutes is not None and minutes <= 0: fail(f'{minutes} minutes', 'is no time to train in', 'give a positive number')
+    if minutes is not None and not minutes > 0: fail(f'{minutes} minutes', 'is no time to train in', 'give a positive number')
     if saved and saved['config'] != config:
         diff = sorted(k for k in {*saved['config'], *config} if saved['config'].get(k) != config.get(k))
         fail(folder, f'was trained with other settings ({", ".join(diff)})', 'resume with the same ones, or choose another name')
     monitor = monitor or ('valid_iou' if any(getattr(m, 'name', '') == 'iou' for m in learn.metrics) else 'valid_loss')
     avg = EMA(ema) if ema else None
-    log = RunLog(folder, monitor=monitor, minutes=minutes, progress=progress, ema=avg, config=config)
+    log = RunLog(folder, monitor=monitor, minutes=minutes, progress=progress and is_main(), ema=avg, config=config)
     learn.create_opt()
     if saved:
         uncompiled(learn.model).load_state_dict(saved['model']); learn.opt.load_state_dict(saved['opt'])
         log.start, log.history, log.best = saved['epoch'], saved['history'], saved['best']
         if avg: avg.state = saved['ema']
+        with agreed():
+            if is_main(): log.write_history()            # killed before it was written, and perhaps no epoch is left
+    if len(set(gather(log.start))) > 1: fail(folder, 'is not the same folder in all processes', 'put it where all machines see it')
     if log.start < epochs:
         lrs = [ParamScheduler({'lr': combined_cos(.25, learn.lr/25, learn.lr, learn.lr/1e5)})] if schedule == 'one-cycle' else []
         with learn.removed_cbs([c for c in learn.cbs if type(c).__name__ == 'ProgressCallback']):
-            learn.fit(epochs, cbs=[log, *lrs, *([avg] if avg else [])], start_epoch=log.start)
+            share = [_divided()(sync_bn=False, cpu=learn.dls.device.type == 'cpu')] if processes()[1] > 1 else []
+            learn.fit(epochs, cbs=[log, *lrs, *([avg] if avg else []), *share], start_epoch=log.start)
     return pd.DataFrame(log.history)
 
 # %% ../nbs/05_training.ipynb #fc056539

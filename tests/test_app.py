@@ -1,5 +1,6 @@
 "The page in a real headless Chromium: upload, result, slider, downloads, broken files, and nothing that leaves this computer."
 import json, os, shutil, signal, socket, subprocess, sys, urllib.error, urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,29 +19,35 @@ import busiseg_nb.app as A
 from busiseg_nb.models import load_model
 predict = A.predict_image
 A.predict_image = lambda *a, **k: (print('the network runs', flush=True), predict(*a, **k))[1]
+A.SWEEP = float(sys.argv[3])
 A.serve(load_model(sys.argv[1]), int(sys.argv[2]), 1, 'trial')
 '''
 
 
-@pytest.fixture(scope='module')
-def served(tmp_path_factory):
-    "The address of the page with a small random model; its folder of temporary files, its log, its process"
+@contextmanager
+def serving(root, sweep=60, **kwargs):
+    "The page with a small random model: its address, the folder with its temporary files and its log, its process"
     from busiseg_nb.core import seed_everything
     from busiseg_nb.models import build_model, save_model
-    root = tmp_path_factory.mktemp('app'); seed_everything(0)
-    save_model(build_model('tu-mobilenetv3_small_050', encoder_weights=None), root/'model')
+    seed_everything(0)
+    save_model(build_model('tu-mobilenetv3_small_050', encoder_weights=None, **kwargs), root/'model')
     for d in ('tmp', 'cwd'): (root/d).mkdir()
     with socket.socket() as s: s.bind(('127.0.0.1', 0)); port = s.getsockname()[1]
     repo = str(Path(__file__).resolve().parent.parent)
     env = {**os.environ, 'TMPDIR': str(root/'tmp'), 'PYTHONPATH': os.pathsep.join([repo, os.environ.get('PYTHONPATH', '')]), 'HF_HUB_OFFLINE': '1', 'GRADIO_SHARE': 'True', 'GRADIO_ALLOWED_PATHS': str(root)}
     with open(root/'log', 'w') as log:
-        p = subprocess.Popen([sys.executable, '-c', SERVE, root/'model', str(port)], cwd=root/'cwd', env=env, stdout=subprocess.PIPE, stderr=log, text=True)
+        p = subprocess.Popen([sys.executable, '-c', SERVE, root/'model', str(port), str(sweep)], cwd=root/'cwd', env=env, stdout=subprocess.PIPE, stderr=log, text=True)
     try:
         line = p.stdout.readline()
         assert f'http://127.0.0.1:{port}' in line and 'not for clinical use' in line, (line, (root/'log').read_text())
         yield f'http://127.0.0.1:{port}', root, p
     finally:
         p.kill(); p.wait()
+
+
+@pytest.fixture(scope='module')
+def served(tmp_path_factory):
+    with serving(tmp_path_factory.mktemp('app')) as s: yield s
 
 
 @pytest.fixture(scope='module')
@@ -122,7 +129,8 @@ def test_paste(page):
       const c = document.createElement('canvas'); c.width = 40; c.height = 30; c.getContext('2d').fillRect(0, 0, 40, 30);
       const d = new DataTransfer(); d.items.add(new File([await new Promise(r => c.toBlob(r))], 'pasted.png', {type: 'image/png'}));
       document.dispatchEvent(new ClipboardEvent('paste', {clipboardData: d, bubbles: true})); }''')
-    page.wait_for_function('document.body.innerText.includes("pasted.png")')
+    page.wait_for_function('document.querySelector(".title").innerText.includes("pasted.png")')
+    assert page.locator('#overlay img').is_visible() and not page.locator('#alert p').is_visible()
 
 
 def test_frames_of_one_file(page, tmp_path):

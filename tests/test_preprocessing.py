@@ -230,11 +230,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)   # also where the test
 from busiseg_nb import preprocessing as p
 from busiseg_nb.dataset import find_cases
 digest = p.case_digest
-def slow(c): time.sleep({pause}); return digest(c)
+read = []
+def slow(c): read.append(c); time.sleep({pause}); return digest(c)
 p.case_digest = slow
 print('go', flush=True)
 c = p.build_cache(find_cases(sys.argv[1]), sys.argv[2], size=128, workers=2, progress=False)
 print(len(c), int(c.images[:].sum(dtype='u8')))
+print(len(read))
 '''
 
 
@@ -251,6 +253,7 @@ def test_two_processes_build_at_once(cases, tmp_path, outdated):
     assert [r.returncode for r in runs] == [0, 0], out
     cache = build_cache(cases, tmp_path/'c', size=128, progress=False)
     assert {o.split('\n')[1] for o, _ in out} == {f'{len(cache)} {int(cache.images[:].sum(dtype="u8"))}'}
+    assert sorted(o.split('\n')[2] for o, _ in out) == ['0', str(len(cases))], 'one builds, the other finds it built'
     assert sorted(p.name for p in tmp_path.iterdir()) == ['c', 'data']
 
 
@@ -259,7 +262,7 @@ def test_two_processes_build_at_once(cases, tmp_path, outdated):
 def test_interrupted(cases, tmp_path, sig):
     run = start(tmp_path, .3); run.stdout.readline()
     until = time.time() + 30
-    while not list(tmp_path.glob('.c.*/images.npy')) and time.time() < until: time.sleep(.02)
+    while not list(tmp_path.glob('.busiseg.c/images.npy')) and time.time() < until: time.sleep(.02)
     run.send_signal(getattr(signal, sig)); run.communicate(timeout=60)
     left = sorted(p.name for p in tmp_path.iterdir())
     assert run.returncode != 0 and 'c' not in left
