@@ -7,7 +7,7 @@ __all__ = ['app', 'Data', 'LAUNCH', 'Model', 'phantom', 'download', 'verify', 's
            'predict', 'page', 'export', 'main']
 
 # %% ../nbs/11_cli.ipynb #824515d6
-import os, sys
+import os, sys, time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Optional
@@ -213,7 +213,8 @@ def main():
         if type(e).__name__ == 'NoArgsIsHelpError': print(e.ctx.get_help()); sys.exit(2)
         if hasattr(e, 'format_message'): e = BusisegError(f'{e.format_message()}; see {e.ctx.command_path if e.ctx else "busiseg"} --help')    # of click: a bad argument
         if not isinstance(e, BusisegError): raise
-        if is_main(): print(f'busiseg: {e}', file=sys.stderr)
+        if not is_main(): time.sleep(30)       # a launcher ends all when one has gone: the main process, which meets the same, tells it first
+        print(f'busiseg: {e}', file=sys.stderr)
         sys.exit(2)
     if code == 130: print('busiseg: stopped; what was finished is kept, --resume continues', file=sys.stderr)
     sys.exit(code)
