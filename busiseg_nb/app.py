@@ -28,10 +28,9 @@ def analyse(model:UNet, path, # PNG, JPEG, TIFF, BMP, WebP or DICOM
             view:int=1200): # longer side of what is shown, pixels
     "A dict: report, img and mask to look at, and the mask PNG and report JSON in a new folder in the page's own; `BusisegError`"
     n, path = 0, Path(path)
-    for n, (_, a, notes) in enumerate(iter_images(path), 1):
+    for n, (_, a, notes) in enumerate(iter_images(path, MAX_PAGE), 1):
         if n == max(1, int(frame)): img, info = a, notes
     if not 1 <= frame <= n: fail(path, f'has no frame {frame}', f'choose one of {n}')
-    if img.shape[0]*img.shape[1] > MAX_PAGE: fail(path, f'has more than {MAX_PAGE//10**6} million pixels', 'use busiseg predict, which takes it in bands')
     folder = Path(tempfile.mkdtemp(prefix='result-', dir=os.environ.get('GRADIO_TEMP_DIR')))
     files = [folder/f"{path.stem}{f'_{frame:03}' if n > 1 else ''}_{end}" for end in ('mask.png', 'report.json')]
     report = {'file': path.name, 'frame': frame, 'frames': n, **predict_image(model, img, files[0], spacing=info['spacing']),

@@ -4,6 +4,7 @@ The folder holds, all of it good and small: `data` (BUSI's layout), `own` (image
 `scan.png`, and the outputs of earlier work in `out`, `runs` and `cache`. The command runs there. It must end with status 2 and one line
 that names what the case says and, behind a semicolon, what to do; nothing in the folder may have changed.
 """
+import io
 import json
 import os
 import pickle
@@ -210,6 +211,69 @@ def second_page_bad(p):
     Image.fromarray(GRAY).save(p, save_all=True, append_images=[Image.fromarray(np.full((9, 9), np.nan, np.float32))])
 
 
+# ---- small files that ask for gigabytes ----
+
+BLACK = Image.new('RGB', (32, 24))
+
+
+def saved(im, kind, **how):
+    to = io.BytesIO()
+    im.save(to, kind, **how)
+    return bytearray(to.getvalue())
+
+
+def canvas(p, side=31000):
+    "Two frames of 32x24 pixels on a canvas of 961 million: 15 GB in Pillow"
+    d = saved(BLACK, 'WEBP', save_all=True, append_images=[Image.new('RGB', (32, 24), 'white')], lossless=True)
+    i = d.index(b'VP8X') + 12
+    d[i:i + 6] = (side - 1).to_bytes(3, 'little')*2
+    put(p, bytes(d))
+
+
+def scans(p, side=31000):
+    "A progressive JPEG, of which libjpeg keeps all coefficients: 6 GB"
+    d = saved(BLACK, 'JPEG', progressive=True, subsampling=0)
+    i = d.index(b'\xff\xc2') + 5
+    d[i:i + 4] = struct.pack('>HH', side, side)
+    put(p, bytes(d))
+
+
+def tiles(*more):
+    "A TIFF that states tiles of 671 million pixels, and perhaps others too, of which libtiff goes by the first and Pillow by the last: 2 GB"
+    def write(p):
+        d = saved(BLACK, 'TIFF', compression='tiff_lzw')
+        at, = struct.unpack('<I', d[4:8])
+        rows = [bytes(d[i:i + 12]) for i in range(at + 2, at + 2 + 12*struct.unpack_from('<H', d, at)[0], 12)]
+        rows += [struct.pack('<HHII', tag, 4, 1, v) for tag, v in ((322, 2**24 - 16), (323, 40), *more)]
+        rows.sort(key=lambda r: r[:2][::-1])
+        put(p, bytes(d[:4]) + struct.pack('<I', len(d)) + bytes(d[8:]) + struct.pack('<H', len(rows)) + b''.join(rows) + bytes(4))
+    return write
+
+
+def chunk(p):
+    "A colour PNG of 400 million pixels, which OpenCV is to read, and a chunk of 2 GB"
+    d = png(20000, 20000).replace(b'\x08\0\0\0\0', b'\x08\2\0\0\0', 1)
+    put(p, d[:29] + struct.pack('>I', zlib.crc32(d[12:29])) + struct.pack('>I', 2**31) + b'IDATx\x9c')
+
+
+def inflates(p):
+    "A DICOM file of 0.6 MB that is compressed as a whole, and 0.6 GB of zeros"
+    from pydicom.filereader import read_dataset, read_preamble
+    dicom(p, GRAY, syntax='1.2.840.10008.1.2.1.99')
+    with open(p, 'r+b') as f:
+        read_preamble(f, True)
+        read_dataset(f, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
+        f.truncate()
+        z = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+        for _ in range(600): f.write(z.compress(bytes(10**6)))
+        f.write(z.flush())
+
+
+HUNGRY = [file(name, write, says) for name, write, says in [
+    ('canvas.webp', canvas, 'is an animation of 31000x31000 pixels'), ('scans.jpg', scans, 'is a progressive JPEG of 31000x31000 pixels'),
+    ('tiles.tif', tiles(), 'states tiles of 16777200x40 pixels'), ('tiles-twice.tif', tiles((322, 32), (323, 32)), 'states the size of its tiles twice'),
+    ('chunk.png', chunk, 'cannot be read'), ('inflates.dcm', inflates, 'would take more than 536,870,912 bytes')]]
+
 IMAGES = [file(name, write, says) for name, write, says in [
     ('empty.png', lambda p: put(p), 'is empty'), ('text.png', lambda p: put(p, 'hello, I am no image'), 'is no image that can be read'),
     ('page.jpg', lambda p: put(p, '<html>404 not found</html>'), 'is no image that can be read'), ('flipped.png', flipped, 'cannot be read'), ('flipped.tif', flipped, 'cannot be read'),
@@ -224,6 +288,7 @@ IMAGES = [file(name, write, says) for name, write, says in [
     ('picture.svg', lambda p: put(p, '<svg/>'), 'is no image that can be read'), ('script.eps', lambda p: put(p, EPS), 'is no image that can be read'),
     ('missing.png', lambda p: None, 'does not exist'), ('no*match.png', lambda p: None, 'does not exist'),
     ('nowhere.png', lambda p: os.symlink('gone', p), ''), ('itself.png', lambda p: os.symlink(p.name, p), 'cannot be read')]]
+IMAGES += HUNGRY
 IMAGES += [part('gray.png', s) for s in (.01, .05, .1, .2, .3, .45, .6, .75, .9, .97)]
 IMAGES += [part(n, s) for n, s in (('gray.jpg', .6), ('gray.tif', .6), ('lossless.webp', .6), ('rgb.bmp', .6), ('gray.gif', .3), ('mono2.dcm', .02), ('mono2.dcm', .6), ('jpeg.dcm', .8))]
 IMAGES += [Bad('image: newline in its name', lambda r: put(r/'a\nb.png', 'x'), [*PREDICT, 'a\nb.png'], 'a b.png: '),

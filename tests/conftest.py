@@ -44,7 +44,7 @@ def pytest_terminal_summary(terminalreporter):
     totals = {}
     for reports in terminalreporter.stats.values():
         for r in reports:
-            if getattr(r, 'when', None) == 'call':
+            if getattr(r, 'when', None) == 'teardown':     # which knows what fixtures counted, too
                 for name, n in r.user_properties:
                     if isinstance(n, int): totals[name] = totals.get(name, 0) + n
     if totals: terminalreporter.write_line('counted: ' + ', '.join(f'{n} {name}' for name, n in totals.items()))

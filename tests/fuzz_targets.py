@@ -5,6 +5,7 @@ import io
 import json
 import struct
 import warnings
+import zlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Callable, NamedTuple
@@ -68,6 +69,8 @@ def put(path, data):
 
 JUNK = [None, True, 0, -1, 1, .5, 2**31, 2**63, 10**400, 1e308, float('nan'), float('inf'), '', 'x', 'benign (1)', 'a\nb\x1b[2J', '\ud800', '../../x', 'tu-hf-hub:a/b', '9'*5000,
         [], {}, [[]], [None]*3, [1, 2, 3], {'x': None}, {'parts': 3}]
+TIFF_TAGS = (256, 257, 258, 259, 262, 273, 277, 278, 279, 284, 317, 322, 323, 324, 325, 338, 339, 530)     # sizes, depth, compression, strips, tiles
+TIFF_VALUES = (0, 1, 2, 5, 7, 8, 16, 32, 256, 2**14, 2**16 - 1, 2**23, 2**24, 2**27, 2**31 - 1, 2**32 - 1)
 NUMBERS = [bytes([b])*n for b in (0, 1, 127, 128, 255) for n in (1, 2, 4, 8)]
 
 
@@ -99,6 +102,33 @@ def mutate_table(data, rng):
     return b'\n'.join(b','.join(r) for r in rows)
 
 
+def mutate_tiff(data, rng):
+    "Replace, add, repeat or take out one to four entries of the first directory; the new one stands at the end"
+    e = '<' if data[:2] == b'II' else '>'
+    at, = struct.unpack(e + 'I', data[4:8])
+    n, = struct.unpack_from(e + 'H', data, at)
+    entries = [data[at + 2 + 12*i:at + 14 + 12*i] for i in range(n)]
+    for _ in range(rng.randint(1, 4)):
+        i = rng.randrange(len(entries)) if entries else 0
+        new = struct.pack(e + 'HHII', rng.choice(TIFF_TAGS), rng.choice((3, 4)), 1, rng.choice(TIFF_VALUES))
+        entries[i:i + rng.randrange(2)] = rng.choice(([], [new], [new], [new, new]))
+    if rng.random() < .8: entries.sort(key=lambda x: struct.unpack(e + 'H', x[:2])[0])
+    return data[:4] + struct.pack(e + 'I', len(data)) + data[8:] + struct.pack(e + 'H', len(entries)) + b''.join(entries) + bytes(4)
+
+
+def mutate_png(data, rng):
+    "Change the body of a chunk, or the order of chunks, with checksums that are right"
+    chunks, at = [], 8
+    while at < len(data):
+        n, = struct.unpack_from('>I', data, at)
+        chunks.append((data[at + 4:at + 8], data[at + 8:at + 8 + n]))
+        at += n + 12
+    i, j = (rng.randrange(len(chunks)) for _ in range(2))
+    if rng.random() < .7: chunks[i] = chunks[i][0], mutate_bytes(chunks[i][1], rng)
+    else: chunks[i:i + rng.randrange(2)] = [chunks[j]]
+    return data[:8] + b''.join(struct.pack('>I', len(b)) + k + b + struct.pack('>I', zlib.crc32(k + b)) for k, b in chunks)
+
+
 def mutate_bytes(data, rng):
     "Cut, drop, repeat, overwrite or flip a few bytes"
     i, n = rng.randrange(len(data) + 1), rng.choice((1, 2, 4, 16, 100))
@@ -115,8 +145,10 @@ def mutate(data, rng) -> bytes:
         if how == 1 and data[8:9] == b'{':         # the header of safetensors behind its length
             head = mutate_json(data[8:8 + struct.unpack('<Q', data[:8])[0]], rng)
             return struct.pack('<Q', len(head)) + head
+        if how == 1 and data[:4] in (b'II*\0', b'MM\0*'): return mutate_tiff(data, rng)
+        if how == 1 and data[:4] == b'\x89PNG': return mutate_png(data, rng)
         if how == 1 and b',' in data.split(b'\n')[0]: return mutate_table(data, rng)
-    except (ValueError, RecursionError, MemoryError): pass
+    except (ValueError, IndexError, RecursionError, MemoryError, struct.error): pass
     return mutate_bytes(data, rng)
 
 

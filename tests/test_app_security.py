@@ -1,11 +1,12 @@
 "The page under attack: paths, other users' files, sizes, wrong types, eight users at once, users that leave, other sites, memory."
-import http.client, http.server, io, json, os, pickle, secrets, signal, socket, struct, threading, time, zipfile
+import http.client, http.server, io, json, os, pickle, secrets, signal, socket, struct, tempfile, threading, time, zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from bad_inputs import canvas
 from busiseg_nb.core import phantom_image
 from test_app import CHROME, FLAGS, serving, sync_api
 
@@ -148,6 +149,10 @@ def wrong(kind):
         to = io.BytesIO(); zipfile.ZipFile(to, 'w').writestr('../../evil.png', 'x'); return to.getvalue()
     if kind == 'pickle.png': return pickle.dumps(Evil())
     if kind == 'bomb.png': return (d := png())[:16] + struct.pack('>II', 65_000, 65_000) + d[24:]
+    if kind == 'large.png':
+        to = io.BytesIO(); Image.new('1', (9100, 9100)).save(to, 'PNG'); return to.getvalue()
+    if kind == 'canvas.webp':
+        with tempfile.TemporaryDirectory() as tmp: canvas(p := Path(tmp)/kind, 9900); return p.read_bytes()
     if kind == 'frames.gif': return b'GIF89a\xff\xff\xff\xff\x80\x00\x00' + bytes(6) + b'\x2c' + bytes(4) + b'\xff\xff\xff\xff\x00\x02\x00'*1000
     if kind == 'comment.jpg': return b'\xff\xd8' + (b'\xff\xfe\xff\xff' + bytes(65_533))*15 + b'\xff\xd9'
     return {'script.png': b'#!/bin/sh\ntouch /evil\n', 'page.html': b'<html><script>alert(1)</script>', 'page.png': b'<html><script>alert(1)</script>', 'empty.png': b'',
@@ -158,7 +163,7 @@ class Evil:
     def __reduce__(self): return (os.system, ('touch evil',))
 
 
-@pytest.mark.parametrize('kind', ['script.png', 'page.html', 'page.png', 'drawing.svg', 'zip.png', 'pickle.png', 'bomb.png', 'frames.gif', 'comment.jpg', 'directory.tif',
+@pytest.mark.parametrize('kind', ['script.png', 'page.html', 'page.png', 'drawing.svg', 'zip.png', 'pickle.png', 'bomb.png', 'large.png', 'canvas.webp', 'frames.gif', 'comment.jpg', 'directory.tif',
                                   'empty.png', 'a<script>b.png'])
 def test_a_wrong_type_is_one_line(served, user, kind):
     url, root, _ = served; u = user(); path = u.upload(kind, wrong(kind)).json()[0]; out = u.show(path)

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bad_inputs import CASES, IMAGE, IMAGES, MASK, RIGHTS, Bad, make_good
+from bad_inputs import CASES, HUNGRY, IMAGE, IMAGES, MASK, RIGHTS, Bad, make_good
 from test_predict import FORMATS, GRAY, Dark
 
 from busiseg_nb import cli
+from busiseg_nb.core import BusisegError
 from busiseg_nb.dataset import find_cases, load_split
-from busiseg_nb.predict import predict_files
+from busiseg_nb.predict import predict_files, read_image
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -99,6 +100,18 @@ def test_no_rights(name, path, mode, args, says, good, monkeypatch, capfd, recor
         record_property('tracebacks', int('Traceback' in err))
         check(Bad(name, None, args, says), code, err)
         assert tree(folder) == before
+
+
+@pytest.mark.skipif(not os.access('/proc/self/clear_refs', os.W_OK), reason='the peak of memory cannot be read here')
+@pytest.mark.parametrize('case', HUNGRY, ids=lambda c: c.name)
+def test_a_small_file_gets_little_memory(case, tmp_path):
+    "Each of them took 1 to 15 GB once"
+    case.make(tmp_path)
+    peak = lambda: int(next(l for l in Path('/proc/self/status').read_text().splitlines() if l.startswith('VmHWM')).split()[1])/1024
+    Path('/proc/self/clear_refs').write_text('5')      # the peak begins again
+    before = peak()
+    with pytest.raises(BusisegError, match=case.says.split(': ')[1]): read_image(tmp_path/case.args[-1])
+    assert peak() - before < 100
 
 
 def test_bad_files_do_not_stop_the_good(folder, monkeypatch, capfd):

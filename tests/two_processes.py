@@ -15,11 +15,13 @@ from busiseg_nb.training import Augment, get_dls, get_learner, train
 
 
 def learner(tmp, frozen=True, bs=8):
-    "19 training tiles in batches of 8: the last one, of 3, has no halves. SGD, so that the size of a gradient counts; batch norm at rest"
+    """19 training tiles in batches of 8: the last one, of 3, has no halves. SGD, so that the size of a gradient counts; batch norm at rest;
+    numbers of 64 bits, so that rounding, which training amplifies, hides nothing"""
     cases = find_cases(main_first(make_phantom, tmp/'phantom', n=(12, 10, 4), seed=3, scale=.3))
     cache = main_first(build_cache, cases, tmp/'cache', size=64, resize=64, channels=1, progress=False)
     seed_everything(0)
-    model = build_model('tu-mobilenetv3_small_050', None, in_channels=1, decoder_channels=(16, 16, 16, 8, 8))
+    model = build_model('tu-mobilenetv3_small_050', None, in_channels=1, decoder_channels=(16, 16, 16, 8, 8)).double()
+    model.register_forward_pre_hook(lambda m, x: x[0].double())
     for m in model.modules():
         if frozen and isinstance(m, torch.nn.modules.batchnorm._BatchNorm): m.eval(); m.train = lambda mode=True, m=m: m
     dls = get_dls(cache, {'train': cases[:19], 'valid': cases[19:]}, bs, Augment(64), device='cpu')
