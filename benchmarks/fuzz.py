@@ -4,14 +4,15 @@ python benchmarks/fuzz.py [--minutes 30] [--seed 0] [--targets images dicom …]
 
 Needs atheris (pip install atheris; Python 3.11 to 3.13), which no other part of the project does. Targets take turns, each turn in a
 process of its own with a limit on memory and on the time of one input, so that a crash or a hang is a finding too. The corpus
-grows in a temporary folder from seeds made in code; with --keep FOLDER it and the inputs of findings stay there.
+grows in a temporary folder from seeds made in code; with --keep FOLDER it stays there. The inputs of findings are in .cache/fuzz afterwards.
 """
-import argparse, json, os, random, re, subprocess, sys, tempfile, time, traceback
+import argparse, json, os, random, re, shutil, subprocess, sys, tempfile, time, traceback
 from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT/'tests')]
+FOUND = ROOT/'.cache'/'fuzz'
 NAMES = ('images', 'dicom', 'config', 'weights', 'json', 'csv')
 GUIDED = ('busiseg_nb', 'PIL', 'pydicom', 'json')     # packages whose Python code is instrumented
 MEMORY_MB, INPUT_SECONDS = 3000, 20
@@ -80,6 +81,8 @@ def main(args):
     with tempfile.TemporaryDirectory() as tmp:
         folder, origin = Path(args.keep or tmp), provenance(f'python benchmarks/fuzz.py --minutes {args.minutes:g} --seed {args.seed} --json {args.json}')
         total = campaign(args.targets, args.minutes, args.seed, folder)
+        shutil.rmtree(FOUND, ignore_errors=True)
+        for p in folder.glob('*/findings/*'): (FOUND/p.parts[-3]).mkdir(parents=True, exist_ok=True); shutil.copy(p, FOUND/p.parts[-3])
     result = {'minutes': args.minutes, 'seed': args.seed, 'executions': sum(t['executions'] for t in total.values()),
               'findings': sum(len(t['findings']) + len(t['stopped']) for t in total.values()), 'limits': {'memory_mb': MEMORY_MB, 'seconds_per_input': INPUT_SECONDS},
               'targets': total, 'provenance': origin}

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CLASSES', 'VALUES', 'LABELS', 'COLOURS', 'BusisegError', 'DiskFull', 'fail', 'cannot_write', 'locked', 'atomic_path',
-           'write_json', 'read_json', 'processes', 'is_main', 'gather', 'agreed', 'main_first', 'seed_everything',
-           'hardware', 'provenance', 'save_mask', 'overlay', 'phantom_image', 'make_phantom']
+           'clear_up', 'write_json', 'read_json', 'processes', 'is_main', 'gather', 'agreed', 'main_first',
+           'seed_everything', 'hardware', 'provenance', 'save_mask', 'overlay', 'phantom_image', 'make_phantom']
 
 # %% ../nbs/00_core.ipynb #37877ad6
 import contextlib, errno, json, os, platform, random, secrets, shutil, subprocess, sys, time
@@ -128,6 +128,15 @@ def atomic_path(path, # the file (or, with `folder=True`, folder) that will stan
             with contextlib.suppress(OSError): _mend(path, old)
         if fd is not None: os.close(fd)
 
+def clear_up(folder):
+    "Remove from `folder` what killed processes were writing there; what a living one holds stays"
+    for tmp in Path(folder).glob('.busiseg.*') if fcntl else ():
+        with contextlib.suppress(OSError), contextlib.ExitStack() as opened:
+            fd = os.open(tmp, os.O_RDONLY | os.O_NOFOLLOW); opened.callback(os.close, fd)
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _same(fd, tmp): _drop(tmp, tmp.is_dir())
+
+# %% ../nbs/00_core.ipynb #c1ea4ab5
 def write_json(obj, # anything that `json` can write; NumPy scalars and paths are converted
                path):
     "Write `obj` as indented JSON, whole or not at all"

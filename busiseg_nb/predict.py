@@ -22,7 +22,7 @@ from PIL import Image, ImageOps
 from scipy import ndimage
 from tqdm.auto import tqdm
 
-from .core import COLOURS, BusisegError, DiskFull, agreed, atomic_path, fail, gather, is_main, overlay, processes, provenance, read_json, save_mask, write_json
+from .core import COLOURS, BusisegError, DiskFull, agreed, atomic_path, clear_up, fail, gather, is_main, overlay, processes, provenance, read_json, save_mask, write_json
 from .dataset import _natural, check_header
 from .inference import LARGE, _check_tta, _working, predict_bands
 from .models import load_model
@@ -497,4 +497,5 @@ def predict_files(inputs, # files, folders, patterns
     for (file, where), (rec, new) in zip(places, got):
         if new is None: broken(file, rec)
         else: done.append((rec, new, where.parent.relative_to(out)))
+    for folder in {where.parent for _, where in places}: clear_up(folder)
     return _write_report(out, done, failed, settings)

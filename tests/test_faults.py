@@ -77,6 +77,15 @@ def test_a_live_writer_is_waited_for_and_a_killed_one_cleared_away(tmp_path, fol
     assert (os.listdir(path) == ['b']) if folder else (path.read_text() == 'second')
 
 
+@pytest.mark.parametrize('folder', [False, True])
+def test_what_the_dead_left_is_cleared_and_what_the_living_write_is_not(tmp_path, folder):
+    (tmp_path/'.mine').write_text(''); dead, living = (python(HOLD, tmp_path/name, folder) for name in 'ab')
+    dead.send_signal(signal.SIGKILL); dead.communicate()
+    assert sorted(os.listdir(tmp_path)) == ['.busiseg.a', '.busiseg.b', '.mine']
+    core.clear_up(tmp_path); assert sorted(os.listdir(tmp_path)) == ['.busiseg.b', '.mine']
+    living.stdin.write('\n'); living.communicate(); assert sorted(os.listdir(tmp_path)) == ['.mine', 'b']
+
+
 @pytest.mark.parametrize('ends_well', [False, True])
 def test_killed_between_the_two_renames_of_an_exchange(tmp_path, ends_well):
     "The old folder comes back, or the next one takes its place"
