@@ -15,7 +15,7 @@ sys.path[:0] = [str(ROOT), str(ROOT/'tests')]
 FOUND = ROOT/'.cache'/'fuzz'
 NAMES = ('images', 'dicom', 'config', 'weights', 'json', 'csv')
 GUIDED = ('busiseg_nb', 'PIL', 'pydicom', 'json')     # packages whose Python code is instrumented
-MEMORY_MB, INPUT_SECONDS = 3000, 20
+MEMORY_MB, INPUT_SECONDS = 2000, 20
 
 
 def where(e):
