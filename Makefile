@@ -14,7 +14,7 @@ ARGS    ?=
 PHANTOM  = .cache/phantom
 options  = $(if $(MODEL),--model $(MODEL)) $(if $(WEIGHTS),--weights $(WEIGHTS)) $(if $(NAME),--name $(NAME)) $(ARGS)
 
-.PHONY: help install reproduce test docs readme export clean bench gpu-runs drift coverage fuzz
+.PHONY: help install reproduce test docs readme export clean bench gpu-runs drift coverage fuzz audit
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -39,7 +39,12 @@ drift: $(STAMP)
 coverage: $(STAMP)
 	$(BIN)/python scripts/measure_coverage.py
 
+audit: $(STAMP)
+	$(BIN)/python -m pip install -q pip-audit
+	$(BIN)/pip-audit --local --skip-editable
+
 fuzz: $(STAMP)
+	$(BIN)/python -m pip install -q atheris
 	$(BIN)/python benchmarks/fuzz.py --json results/benchmarks/fuzz.json
 
 export: $(STAMP)

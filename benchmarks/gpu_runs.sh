@@ -2,13 +2,14 @@
 # The whole table on one GPU: every row of the papers, random and grouped, resumable. Run it again after any stop.
 #   DATA=/path/to/Dataset_BUSI_with_GT sh benchmarks/gpu_runs.sh            (or: make gpu-runs DATA=...)
 # WEIGHTS=none runs without pretrained weights where no model hub can be reached; such rows are recorded as random.
+# BUSISEG='python3 -m busiseg_nb.cli' runs the checkout where nothing is installed but what training needs.
 # MINUTES=9 ends each call cleanly after so long, so that the table can be made in pieces.
 set -eu
 : "${DATA:=${BUSI_ROOT:?set DATA or BUSI_ROOT to the folder of the data set}}"
-BIN=${BIN:-.venv/bin}; RUNS=${RUNS:-runs}; OUT=${OUT_RESULTS:-results}
+BUSISEG=${BUSISEG:-${BIN:-.venv/bin}/busiseg}; RUNS=${RUNS:-runs}; OUT=${OUT_RESULTS:-results}
 run() { # name, options
   name=$1; shift
-  "$BIN/busiseg" reproduce --data "$DATA" --name "$name" --runs "$RUNS" --resume ${WEIGHTS:+--weights "$WEIGHTS"} ${MINUTES:+--minutes "$MINUTES"} "$@"
+  $BUSISEG reproduce --data "$DATA" --name "$name" --runs "$RUNS" --resume ${WEIGHTS:+--weights "$WEIGHTS"} ${MINUTES:+--minutes "$MINUTES"} "$@"
   if [ -f "$RUNS/$name/results.json" ]; then
     mkdir -p "$OUT/$name"
     for f in results.json history.csv counts.csv split.json; do cp "$RUNS/$name/$f" "$OUT/$name/$f"; done

@@ -1,4 +1,5 @@
 "Where tests find data: the real BUSI if it is there, the phantom always."
+import json
 import os
 import shutil
 from pathlib import Path
@@ -40,11 +41,17 @@ def folder(phantom, tmp_path):
 
 
 def pytest_terminal_summary(terminalreporter):
-    "Add up what tests counted with `record_property(name, number)`: cases tried, kills survived, requests served, …"
-    totals = {}
+    """Add up what tests counted with `record_property(name, number)`: cases tried, kills survived, requests served, …; into the JSON file COUNTED, too,
+    with the tests' number and seconds"""
+    totals, passed, seconds = {}, {}, {}
     for reports in terminalreporter.stats.values():
         for r in reports:
-            if getattr(r, 'when', None) == 'teardown':     # which knows what fixtures counted, too
-                for name, n in r.user_properties:
-                    if isinstance(n, int): totals[name] = totals.get(name, 0) + n
+            if not hasattr(r, 'when'): continue
+            file = Path(r.nodeid.split('::')[0]).stem
+            seconds[file] = seconds.get(file, 0) + r.duration
+            passed[file] = passed.get(file, 0) + (r.when == 'call' and r.passed)
+            for name, n in r.user_properties if r.when == 'teardown' else ():     # which knows what fixtures counted, too
+                if isinstance(n, int): totals[name] = totals.get(name, 0) + n
     if totals: terminalreporter.write_line('counted: ' + ', '.join(f'{n} {name}' for name, n in totals.items()))
+    if path := os.environ.get('COUNTED'):
+        Path(path).write_text(json.dumps({'counted': totals, 'tests': passed, 'seconds': {k: round(v, 1) for k, v in seconds.items()}}))
