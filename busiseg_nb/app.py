@@ -7,7 +7,7 @@ __all__ = ['NOTE', 'MAX_PAGE', 'CSS', 'PASTE', 'KEEP', 'SWEEP', 'VISITORS', 'CLO
            'headline', 'make_app', 'serve']
 
 # %% ../nbs/12_app.ipynb #b8fc4914
-import html, os, shutil, signal, sys, tempfile, time
+import html, os, shutil, signal, tempfile, time
 from contextlib import suppress
 from pathlib import Path
 
@@ -182,7 +182,9 @@ def serve(model:UNet, port:int=7860, # 0 is the first free one from 7860
     if not 0 <= port < 65536 or not max_mb > 0: fail(f'port {port}, {max_mb} MB', 'is out of range', 'give a port up to 65535 and a size above 0')
     with tempfile.TemporaryDirectory(prefix='busiseg-app-') as tmp:
         old, tempfile.tempdir = tempfile.tempdir, tmp; os.environ['GRADIO_TEMP_DIR'] = tmp
-        term = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        stopping = []                        # an exception that happens to meet a destructor is lost; this is not
+        def stop(*_): stopping.append(True); raise KeyboardInterrupt
+        before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
         try:
             page, gr, limit = make_app(model, max_mb, name), _gradio(), int(max_mb*2**20)
             fonts = dict(font=['system-ui', 'sans-serif'], font_mono=['ui-monospace', 'monospace'])
@@ -193,8 +195,9 @@ def serve(model:UNet, port:int=7860, # 0 is the first free one from 7860
             except OSError: fail(f'port {port}', 'is in use', 'give another one with --port')
             print(f'{page.local_url}  (Ctrl-C stops it; {NOTE[0].lower()}{NOTE[1:]})', flush=True)
             try:
-                while True: time.sleep(SWEEP); _sweep(tmp, KEEP)
+                while not stopping: time.sleep(SWEEP); _sweep(tmp, KEEP)
             except KeyboardInterrupt: pass
             finally: page.close(verbose=False)
         finally:
-            tempfile.tempdir = old; os.environ.pop('GRADIO_TEMP_DIR', None); signal.signal(signal.SIGTERM, term)
+            tempfile.tempdir = old; os.environ.pop('GRADIO_TEMP_DIR', None)
+            for s, f in before.items(): signal.signal(s, f)

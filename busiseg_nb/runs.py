@@ -193,6 +193,7 @@ def new_run(folder, # of the run
                 if (folder/'results.json').exists() and not resume:
                     fail(folder, 'already holds a finished run', 'choose another --name, or give --resume to see it again')
                 try:
+                    if not folder.parent.exists(): held.callback(_remove_if_empty, folder.parent)
                     folder.mkdir(parents=True, exist_ok=True)
                     held.enter_context(locked(folder, wait=False)); held.callback(_remove_if_empty, folder)
                     with tempfile.TemporaryFile(dir=folder): pass

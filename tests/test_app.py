@@ -14,7 +14,8 @@ sync_api = pytest.importorskip('playwright.sync_api', reason='playwright is not 
 CHROME = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
 FLAGS = ('--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync').split()
 SERVE = '''
-import sys
+import faulthandler, signal, sys
+faulthandler.register(signal.SIGUSR1)
 import busiseg_nb.app as A
 from busiseg_nb.models import load_model
 predict = A.predict_image

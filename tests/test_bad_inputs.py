@@ -75,6 +75,17 @@ def test_bad_input(case, folder, monkeypatch, capfd, record_property):
     assert tree(folder) == before
 
 
+@pytest.mark.parametrize('name', ['mask all 0', 'own: value that is no class', 'image: text.png', 'weights: missing', 'argument: groups of unknown names', 'argument: tile 100'])
+def test_no_folder_is_begun(name, folder, monkeypatch, capfd):
+    "Without earlier work, where a command would make its folders itself"
+    case = next(c for c in CASES if c.name == name)
+    for d in ('out', 'runs', 'cache'): shutil.rmtree(d)
+    case.make(folder)
+    before = tree(folder)
+    check(case, *inside(monkeypatch, capfd, case.args))
+    assert tree(folder) == before
+
+
 @contextlib.contextmanager
 def without_rights():
     "As a user who is not root"
