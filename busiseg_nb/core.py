@@ -66,7 +66,8 @@ def _temporary(path, folder): # (where to write, an open file that keeps it lock
     "Make and lock an empty temporary file or folder beside `path`, once nobody else has it; without locks, one that is named anew each time"
     tmp = path.parent/f'.busiseg.{path.name}'
     while fcntl:
-        if folder: tmp.mkdir(exist_ok=True)
+        if folder:
+            with contextlib.suppress(FileExistsError): os.mkdir(tmp)      # not of Path: it looks again, and another writer may have renamed it meanwhile
         try: fd = os.open(tmp, os.O_NOFOLLOW | (os.O_RDONLY if folder else os.O_RDWR | os.O_CREAT), 0o666)
         except FileNotFoundError:
             if folder: continue                      # its writer has just renamed it

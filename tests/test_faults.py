@@ -49,7 +49,7 @@ for i in range(n):
 
 @pytest.mark.parametrize('folder', [False, True])
 def test_processes_that_replace_the_same_thing_at_once(tmp_path, folder):
-    path = tmp_path/'out'/'scores.json'; runs = [python(WRITE, path, folder, me, 60) for me in 'abc']
+    path = tmp_path/'out'/'scores.json'; runs = [python(WRITE, path, folder, me, 300) for me in 'abc']
     for p in runs: p.stdin.write('\n'); p.stdin.flush()
     for p in runs: p.communicate(timeout=120)
     assert [p.returncode for p in runs] == [0, 0, 0] and os.listdir(tmp_path/'out') == ['scores.json']
