@@ -166,10 +166,9 @@ def is_main() -> bool:
     return processes()[0] == 0
 
 @functools.cache
-def _join():
+def _join(PartialState): # of accelerate
     "Meet the other processes; at the end they are left in order, as threads of gloo that outlive the interpreter would abort it"
     import torch
-    from accelerate import PartialState
     gpu = torch.cuda.is_available()                  # objects travel by gloo also where tensors travel by NCCL
     state = PartialState(cpu=not gpu, timeout=timedelta(days=1), **({'backend': 'cuda:nccl,cpu:gloo'} if gpu else {}))
     atexit.register(state.destroy_process_group)
@@ -181,9 +180,9 @@ def gather(x, # what this process has to tell
           ) -> list: # one per process, in their order, the same list in all of them
     "What every process passes; all must call it, each waits for the others, and an error of one is raised in all"
     if processes()[1] == 1: return [x]
-    try: from accelerate.utils import gather_object
+    try: from accelerate import PartialState; from accelerate.utils import gather_object
     except ImportError: fail('accelerate', f'is missing, and {processes()[1]} processes were launched', 'pip install busiseg_nb[distributed], or launch one')
-    try: _join(); told = gather_object([(x, error)])
+    try: _join(PartialState); told = gather_object([(x, error)])
     except (ValueError, RuntimeError) as e: fail('the other processes', f'cannot be reached ({str(e).splitlines()[0][:100]})', 'start all of them with accelerate launch')
     for _, e in told:
         if e: raise _Agreed(e)
