@@ -63,7 +63,8 @@ def _no_limit():
 def _check_size(width, height, most):
     "`BusisegError` for an image without pixels or with more than `most`"
     if width < 1 or height < 1: fail('image', f'has no pixels ({width}x{height})', 'export it again')
-    if width*height > most: fail('image', f'would have {width*height:,} pixels ({width}x{height}), more than {most:,}', 'reduce it first')
+    remedy = 'reduce it first' if width*height > MAX_PIXELS else 'use busiseg predict, which takes it in bands'
+    if width*height > most: fail('image', f'would have {width*height:,} pixels ({width}x{height}), more than {most:,}', remedy)
 
 # %% ../nbs/07b_predict.ipynb #06834ac2
 def _orientation(im):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from bad_inputs import canvas
+from bad_inputs import canvas, saved
 from busiseg_nb.core import phantom_image
 from test_app import CHROME, FLAGS, serving, sync_api
 
@@ -149,8 +149,7 @@ def wrong(kind):
         to = io.BytesIO(); zipfile.ZipFile(to, 'w').writestr('../../evil.png', 'x'); return to.getvalue()
     if kind == 'pickle.png': return pickle.dumps(Evil())
     if kind == 'bomb.png': return (d := png())[:16] + struct.pack('>II', 65_000, 65_000) + d[24:]
-    if kind == 'large.png':
-        to = io.BytesIO(); Image.new('1', (9100, 9100)).save(to, 'PNG'); return to.getvalue()
+    if kind == 'large.png': return bytes(saved(Image.new('1', (9100, 9100)), 'PNG'))
     if kind == 'canvas.webp':
         with tempfile.TemporaryDirectory() as tmp: canvas(p := Path(tmp)/kind, 9900); return p.read_bytes()
     if kind == 'frames.gif': return b'GIF89a\xff\xff\xff\xff\x80\x00\x00' + bytes(6) + b'\x2c' + bytes(4) + b'\xff\xff\xff\xff\x00\x02\x00'*1000
@@ -168,7 +167,7 @@ class Evil:
 def test_a_wrong_type_is_one_line(served, user, kind):
     url, root, _ = served; u = user(); path = u.upload(kind, wrong(kind)).json()[0]; out = u.show(path)
     assert out[0].startswith('<p role="alert">') and '\n' not in out[0] and str(root) not in out[0] and '<script' not in out[0]
-    assert not out[2]['visible'] and not list((root/'cwd').iterdir())
+    assert ('use busiseg predict' in out[0]) == (kind in ('large.png', 'canvas.webp')) and not out[2]['visible'] and not list((root/'cwd').iterdir())
     back = u.web.get(f'/gradio_api/file={path}')                          # nothing that a browser would run comes back as a page of this server
     assert back.headers['content-disposition'].startswith('attachment') or back.headers['content-type'].startswith('image/') and 'svg' not in back.headers['content-type']
 
