@@ -312,6 +312,12 @@ def _told(e:BusisegError, problem:str, remedy:bool) -> Fault:
     "The fault that an error tells"
     return Fault(Path(e.what), problem, 'error', e.problem, e.remedy if remedy else '')
 
+def _mask_problem(e:BusisegError) -> str:
+    "In two words, why a mask cannot be used"
+    if 'its image' in e.problem:
+        return 'wrong size'
+    return 'unknown values' if 'that are no class' in e.problem else 'unreadable'
+
 def _check_image(case):
     "Faults, (H,W) and hash of the pixels of a case's image"
     try:
@@ -360,8 +366,7 @@ def _check_class_mask(path, values, size):
     try:
         read_class_mask(path, dict(values), size)
     except BusisegError as e:
-        problem = {'is ': 'wrong size', 'has': 'unknown values'}.get(e.problem[:3], 'unreadable')
-        return [_told(e, problem, True)]
+        return [_told(e, _mask_problem(e), True)]
     return []
 
 def check_case(case) -> tuple: # list of `Fault`s; 64 hex digits of the pixels, or None
@@ -386,13 +391,20 @@ def _twins(cases, hashes) -> list: # of `Fault`s
             faults.append(Fault(c.image, 'duplicate', 'note', says))
     return faults
 
+def _once(faults) -> list: # of `Fault`s
+    "Each fault once, although a reader and the check of a file may both meet it"
+    seen = {}
+    for f in faults:
+        seen.setdefault((f.file, f.problem, '' if f.problem in ('wrong size', 'unreadable') else f.detail), f)
+    return list(seen.values())
+
 def check_found(found:Found, progress:bool=False, # draw a progress bar
                 workers:int=None) -> list: # of `Fault`s; `workers` threads
     "Every fault of a data set: those that its reader met, and those of every file"
     checked = thread_map(check_case, found.cases, workers, progress, 'verifying')
     faults = [f for wrong, _ in checked for f in wrong] + list(found.faults)
     faults += _twins(found.cases, [pixels for _, pixels in checked])
-    return list(dict.fromkeys(faults))
+    return _once(faults)
 
 def fault_table(faults, root) -> pd.DataFrame: # file, problem, severity, detail
     "Faults as a table, files relative to the data set's folder"
@@ -498,7 +510,7 @@ def _present(case):
     try:
         mask = read_class_mask(case.masks[0], dict(case.values), image_size(case.image))
     except BusisegError as e:
-        return None, [_told(e, 'wrong size' if 'its image' in e.problem else 'unreadable', True)]
+        return None, [_told(e, _mask_problem(e), True)]
     return np.flatnonzero(np.bincount(mask.ravel())).tolist(), []
 
 def read_own(root, # folder with images/, masks/ and classes.json
@@ -553,7 +565,7 @@ def _size_faults(cases) -> list: # of `Fault`s
             for p in case.masks:
                 check_mask_size(p, image_size(p), size)
         except BusisegError as e:
-            return [_told(e, 'wrong size' if 'its image' in e.problem else 'unreadable', True)]
+            return [_told(e, _mask_problem(e), True)]
         return []
     return [f for faults in thread_map(wrong, cases) for f in faults]
 
