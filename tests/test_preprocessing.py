@@ -138,7 +138,7 @@ def test_bad_files_are_named(cases, tmp_path):
     d.image.write_bytes(d.image.read_bytes()[:-4000])
     assert f'{d.image}: cannot be read (image file is truncated)' in message(load_case, d)
     d.image.write_bytes(b'\x89PNG')
-    assert 'cannot be read as an image' in message(image_size, d.image)
+    assert 'is no image that can be read' in message(image_size, d.image)
     d.image.unlink()
     assert f'{d.image}: does not exist' in message(load_image, d.image)
 
