@@ -301,7 +301,7 @@ def test_recorded_shares_are_those_of_busi(busi):
     from busiseg_nb.core import read_json
     from busiseg_nb.dataset import find_cases
     root = Path(M.__file__).resolve().parent.parent
-    sys.path.insert(0, str(root/'benchmarks'))
+    sys.path.insert(0, str(root/'analysis'))
     try: import conventions
     finally: sys.path.pop(0)
     facts = read_json(root/'results'/'analysis'/'conventions.json')
