@@ -17,7 +17,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.common import finish, write_result
 from busiseg_nb.core import fail, seed_everything
 from busiseg_nb.models import CONFIG, UNet, save_model
-from busiseg_nb.own_data import make_xray_phantom, read_start, train_own
+from busiseg_nb.own_data import read_start, train_own
+from busiseg_nb.phantom import make_xray_phantom
 
 STARTS = ('start', 'random')
 FRACTIONS = (.375, .125, .5)      # train, valid, test

@@ -14,8 +14,8 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.common import ROOT, finish, write_result
-from busiseg_nb.core import atomic_path
 from busiseg_nb.dataset import find_cases, fingerprint
+from busiseg_nb.files import atomic_path
 from busiseg_nb.leakage import (
     NEXT_FRAME,
     SAME_FRAME,

@@ -26,7 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.common import arguments, finish, rotated, write_result
 from busiseg_nb.dataset import find_cases, fingerprint, load_split, split_hash
 from busiseg_nb.inference import predict_proba, seam_discontinuity
-from busiseg_nb.metrics import Counts, bootstrap, confusion, counts_frame, counts_from_frame, dice, iou, pool
+from busiseg_nb.intervals import bootstrap
+from busiseg_nb.metrics import Counts, confusion, counts_frame, counts_from_frame, dice, iou, pool
 from busiseg_nb.models import load_model
 from busiseg_nb.preprocessing import load_case, resized_shape
 from busiseg_nb.runs import group_names, is_busi, read_groups
@@ -89,7 +90,8 @@ def paired_score(score, n_classes):
 
 def rounded(triple, i):
     "Value, low and high of one score; None where it is undefined"
-    return [round(float(values[i]), 5) if np.isfinite(values[i]) else None for values in triple]
+    return [None if values is None or not np.isfinite(values[i]) else round(float(values[i]), 5)
+            for values in triple]
 
 
 def seam_ratio(seams):

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from busiseg_nb.core import BusisegError, provenance, write_json
+from busiseg_nb.core import BusisegError
+from busiseg_nb.files import write_json
+from busiseg_nb.machine import provenance
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = ROOT/'busiseg_nb'/'data'/'model'

@@ -36,7 +36,7 @@ from benchmarks.common import (
     show_goals,
     write_result,
 )
-from busiseg_nb.core import BusisegError, phantom_image, seed_everything
+from busiseg_nb.core import BusisegError, seed_everything
 from busiseg_nb.deploy import (
     OnnxPredictor,
     OpenVINOPredictor,
@@ -47,6 +47,7 @@ from busiseg_nb.deploy import (
 )
 from busiseg_nb.inference import predict_proba, to_channels
 from busiseg_nb.models import build_model, load_model, save_model
+from busiseg_nb.phantom import phantom_image
 from busiseg_nb.preprocessing import resize_image
 from busiseg_nb.tiling import blend_window, make_grid, merge_tiles, tile_image
 

@@ -17,8 +17,10 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.common import arguments, finish, seconds, show_goals, write_result
-from busiseg_nb.core import VALUES, make_phantom
-from busiseg_nb.dataset import find_cases, fingerprint, thread_map
+from busiseg_nb.core import VALUES
+from busiseg_nb.dataset import find_cases, fingerprint
+from busiseg_nb.machine import thread_map
+from busiseg_nb.phantom import make_phantom
 from busiseg_nb.preprocessing import build_cache, load_case
 
 BASE, CACHE = 'pillow loop', 'tile cache'

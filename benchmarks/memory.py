@@ -17,7 +17,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.common import arguments, finish, peak_mb, write_result
-from busiseg_nb.core import phantom_image
+from busiseg_nb.phantom import phantom_image
 
 WAYS = {'working size of the model': dict(resize='model'), 'native tiles': dict(resize='native')}
 TILE = 2000

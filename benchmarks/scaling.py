@@ -23,17 +23,10 @@ os.environ['OMP_NUM_THREADS'] = '1'
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.common import arguments, finish, peak_mb, write_result
-from busiseg_nb.core import (
-    BusisegError,
-    fail,
-    is_main,
-    main_first,
-    make_phantom,
-    processes,
-    read_json,
-    seed_everything,
-    write_json,
-)
+from busiseg_nb.core import BusisegError, fail, seed_everything
+from busiseg_nb.files import read_json, write_json
+from busiseg_nb.machine import is_main, main_first, processes
+from busiseg_nb.phantom import make_phantom
 
 
 def measure(job):

@@ -87,7 +87,7 @@ def summary(arguments, folder, env, runs):
 
 def phantom(folder):
     "One image, made in a process of its own"
-    code = ('import sys; from busiseg_nb.core import phantom_image; from PIL import Image; '
+    code = ('import sys; from busiseg_nb.phantom import phantom_image; from PIL import Image; '
             'Image.fromarray(phantom_image("malignant", (470, 560), seed=3)[0]).save(sys.argv[1])')
     subprocess.run([sys.executable, '-c', code, folder/'image.png'], env=environment(ROOT), check=True)
     return folder/'image.png'
@@ -126,7 +126,8 @@ def main():
     if not args.json:
         return
     load = os.getloadavg()
-    from busiseg_nb.core import provenance, read_json, write_json
+    from busiseg_nb.files import read_json, write_json
+    from busiseg_nb.machine import provenance
     commit = subprocess.run(['git', '-C', args.checkout, 'rev-parse', 'HEAD'], capture_output=True, text=True)
     origin = provenance() | {'commit': commit.stdout.strip() or None}
     kept = read_json(args.json) if Path(args.json).is_file() else {}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from busiseg_nb.core import phantom_image
+from busiseg_nb.phantom import phantom_image
 
 pytest.importorskip('gradio', reason='gradio is not installed (extra app)')
 sync_api = pytest.importorskip('playwright.sync_api', reason='playwright is not installed (extra dev)')

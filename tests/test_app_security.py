@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from bad_inputs import canvas, saved
-from busiseg_nb.core import phantom_image
+from busiseg_nb.phantom import phantom_image
 from test_app import CHROME, FLAGS, serving, sync_api
 
 httpx = pytest.importorskip('httpx')             # comes with gradio

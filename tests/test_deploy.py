@@ -74,7 +74,7 @@ def test_bf16_keeps_the_classes_of_the_shipped_model(request):
     folder = Path(str(files('busiseg_nb')))/'data'/'model'
     if not (folder/'model.safetensors').is_file():
         pytest.skip('no model is shipped yet')
-    from busiseg_nb.core import phantom_image
+    from busiseg_nb.phantom import phantom_image
     from busiseg_nb.models import load_model
     net = load_model(folder)
     imgs = [phantom_image(l, (300, 400), seed=i)[0] for i, l in enumerate(('benign', 'malignant', 'normal')*2)]

@@ -4,7 +4,8 @@ import pytest
 import torch
 from PIL import Image
 
-from busiseg_nb.core import BusisegError, phantom_image
+from busiseg_nb.core import BusisegError
+from busiseg_nb.phantom import phantom_image
 from busiseg_nb.inference import (FLIPS, _back, predict_bands, predict_mask, predict_proba, predict_tiles, seam_discontinuity,
                                   to_channels)
 from busiseg_nb.models import load_model
