@@ -18,6 +18,7 @@ from statistics import median
 import numpy as np
 import pandas as pd
 import torch
+from fastai.callback.core import Callback
 from fastai.data.core import DataLoaders
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -30,7 +31,7 @@ from busiseg_nb.models import DiceCELoss, DiceLoss, build_model
 from busiseg_nb.phantom import make_phantom
 from busiseg_nb.preprocessing import build_cache, load_case
 from busiseg_nb.tiling import tile_image
-from busiseg_nb.training import Callback, TileDL, get_dls, get_learner, train
+from busiseg_nb.training import TileDL, get_dls, get_learner, train
 
 NAIVE, FUSED, LEARNER = 'naive: decode PNGs, fp32', '+ fused Adam', '= the Learner'
 
