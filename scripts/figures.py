@@ -59,8 +59,8 @@ TRAINING = (
     Block('BUSI', ('780 images, 798 masks:', 'benign, malignant, normal'), '01_dataset'),
     Block('Preprocessing', ('all masks of an image', 'merged; values 0, 1, 2'), '02_preprocessing'),
     Block('Tiling', ('padded right and below;', 'cut to 256 × 256'), '03_tiling'),
-    Block('Split', ('70 % training, 20 % valida-', 'tion, 10 % test'), '01a_splits'),
-    Block('U-Net', ('VGG16 or ResNeXt encoder;', 'Dice loss, Adam'), '04_models 05_training', True))
+    Block('Split', ('70 % training, 20 %', 'validation, 10 % test'), '01a_splits'),
+    Block('U-Net', ('VGG16 or ResNeXt inside;', 'Dice loss, Adam'), '04_models 05_training', True))
 ANY_IMAGE = (
     Block('Image', ('any height and width,', 'H × W'), '07_inference'),
     Block('Tiling', ('padded and cut', 'in the same way'), '03_tiling'),
@@ -70,9 +70,9 @@ ANY_IMAGE = (
 WIDTH, BOX_WIDTH, BOX_HEIGHT, GAP, TOP = 460, 200, 94, 28, 56
 LEFT, RIGHT = 16, 244
 DESCRIPTION = (
-    'Left, from top to bottom: BUSI, preprocessing, tiling, split, U-Net. Right: an image of any size, tiling, '
-    'the trained U-Net, merging, scores. The best weights on the validation images go from left to right, and so '
-    'do the test images.')
+    'Left, from top to bottom: BUSI, preprocessing, tiling, split, U-Net. Right: an image of any size, '
+    'tiling, the trained U-Net, merging, scores. The best weights on the validation images go from left to '
+    'right, and so do the test images.')
 
 
 def text(x, y, words, size=13.0, **style) -> str:
@@ -127,7 +127,7 @@ def pipeline():
     right = LEFT + BOX_WIDTH
     parts += [arrow((right, network), (second, network), (second, trained), (RIGHT - 3, trained)),
               arrow((right, test), (first, test), (first, image), (RIGHT - 3, image), dashed=True)]
-    foot = 'Solid: the best weights. Dashed: the test images. After figure 1 of the paper.'
+    foot = 'Solid: best weights. Dashed: test images. After the paper, figure 1.'
     parts += [text(LEFT, height - 16, foot, 12, text_anchor='start', fill=SOFT), '</svg>']
     (IMAGES/'pipeline.svg').write_text('\n'.join(parts) + '\n', encoding='utf-8')
 

@@ -1,4 +1,4 @@
-"Write README.md from nbs/index.ipynb: text as it is, code in fences, outputs as stored. --check only compares"
+"Write README.md from nbs/index.ipynb: text, code in fences, outputs as stored. --check only compares"
 import json
 import re
 import sys

@@ -27,8 +27,8 @@ medical device: not for diagnosis, not for clinical use.**
 - Trained from {start} weights on the training part ({train} images) of the {split} split in `split.json` of
   BUSI (Al-Dhabyani et al., Data in Brief 28, 104863, 2020), by `{command}`. The weights are those of epoch
   {epoch} of {epochs}, chosen by the IoU on the validation part ({valid} images).
-- No near-copy of a test image was trained on: groups of near-copies (`busi_near_copies.csv`) stayed on one side
-  of the split.
+- No near-copy of a test image was trained on: groups of near-copies (`busi_near_copies.csv`) stayed on one
+  side of the split.
 - Input: one gray channel, scaled so that its longer side is {resize} pixels. Output: probabilities of
   background, benign and malignant at the image's own size.
 
