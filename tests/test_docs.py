@@ -259,7 +259,8 @@ def site(tmp_path_factory):
         return built, check_site(built)
     folder = tmp_path_factory.mktemp('docs')
     notebooks = [str(next((ROOT/'nbs').glob(f'*{page}.ipynb'))) for page in PAGES]
-PLACE
+    code = (f'import sys\nsys.path.insert(0, {str(ROOT/"scripts")!r})\n'
+            'import docs\nfrom pathlib import Path\n'
             f'docs.render({str(folder/"site")!r}, {notebooks!r}, Path({str(folder/"proc")!r}))')
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
