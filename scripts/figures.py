@@ -21,7 +21,8 @@ def overview():
     import numpy as np
     from PIL import Image
 
-    from busiseg_nb.core import overlay, phantom_image
+    from busiseg_nb.images import overlay
+    from busiseg_nb.phantom import phantom_image
     matplotlib.use('Agg')
     import matplotlib.pyplot as plt
     fig, axs = plt.subplots(2, 3, figsize=(8, 4.6), layout='constrained', facecolor='white')

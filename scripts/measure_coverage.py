@@ -10,7 +10,8 @@ from pathlib import Path
 
 from coverage import Coverage
 
-from busiseg_nb.core import provenance, write_json
+from busiseg_nb.files import write_json
+from busiseg_nb.machine import provenance
 
 ROOT, LEAST = Path(__file__).resolve().parent.parent, 90
 COUNTED = ROOT/'.cache'/'counted.json'

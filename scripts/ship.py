@@ -7,7 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
-from busiseg_nb.core import atomic_path, read_json, write_json
+from busiseg_nb.files import atomic_path, read_json, write_json
 from busiseg_nb.models import count_parameters, load_model, save_model
 from busiseg_nb.runs import rescore
 

@@ -65,8 +65,8 @@ def figure(size):
 
 
 def test_outputs_of_a_cell():
-    """Kinds and order of outputs count. A picture is only there or not, and its size is in its text. What does
-    not count is stderr, and how stdout was cut"""
+    """Kinds and order of outputs count. A picture is only there or not, and its size is in its text. What
+    does not count is stderr, and how stdout was cut"""
     stderr = {'output_type': 'stream', 'name': 'stderr', 'text': 'warned'}
     assert drift.difference([out('a\n'), out('b\n')], [out('a\nb\n'), stderr]) == []
     other = figure('720x152')

@@ -13,7 +13,7 @@ TABLE = re.compile(r'<table\b.*?</table>', re.S)
 ROW = re.compile(r'<tr\b.*?</tr>', re.S)
 CELL = re.compile(r'<(t[hd])\b([^>]*)>(.*?)</\1>', re.S)
 FONTS = re.compile(r'@import url\([^)]*fonts\.googleapis[^)]*\);')
-PICTURE = re.compile(r'<img src="data:image/png;base64,([^"]+)"')
+PICTURE = re.compile(r'<img ([^>]*?)src="data:image/png;base64,([^"]+)"')
 
 UNIT = r'(?:\s?(?:%|px|mm|ms|s|min|MB|GB|kB|x|×|tiles/s|images/s))?'
 NUMBER = rf'[-+−±]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?{UNIT}'
@@ -126,10 +126,9 @@ def png_size(data: bytes) -> tuple[int, int]:
 
 def figure(m) -> str:    # match of PICTURE
     "A figure at the width that it was drawn for: half of its pixels where it has twice the resolution"
-    width, dots = png_size(base64.b64decode(m[1][:4096] + '='*(-len(m[1][:4096]) % 4)))
-    if dots < SHARP:
-        return f'<img data-blunt="{width}" src="data:image/png;base64,{m[1]}"'
-    return f'<img width="{width//2}" src="data:image/png;base64,{m[1]}"'
+    width, dots = png_size(base64.b64decode(m[2][:4096] + '='*(-len(m[2][:4096]) % 4)))
+    size = f'data-blunt="{width}"' if dots < SHARP else f'width="{width//2}"'
+    return f'<img {size} {m[1]}src="data:image/png;base64,{m[2]}"'
 
 
 def scrolling_figures(text: str) -> str:
