@@ -121,7 +121,8 @@ def split(out: Annotated[Path, typer.Argument(help='JSON file to write')],
 
 # %% ../nbs/11_cli.ipynb #3f85f379
 LAUNCH = ('More than one GPU or machine: '
-          'accelerate launch --multi_gpu --num_processes 4 -m busiseg_nb.cli {} …; the batch size is that of all processes together.')
+          'accelerate launch --multi_gpu --num_processes 4 -m busiseg_nb.cli {} …; '
+          'the batch size is that of all processes together.')
 Resume = Annotated[bool, typer.Option('--resume', help='continue from the last finished epoch')]
 Minutes = Annotated[Optional[float], typer.Option(help='end cleanly after so many minutes of training')]
 Progress = Annotated[bool, typer.Option(help='draw progress bars')]
@@ -136,7 +137,7 @@ def reproduce(data: Data = None,
               weights: Annotated[Optional[str], typer.Option(
                   help='imagenet, instagram, ssl, swsl, or none for random initialisation')] = None,
               split: Annotated[Optional[str], typer.Option(
-                  help='random, grouped (near-copies together), or fold1 to fold5 of a grouped cross-validation'
+                  help='random, grouped (near-copies together), fold1 to fold5 of a grouped cross-validation'
               )] = None,
               epochs: Optional[int] = None, batch_size: Optional[int] = None, lr: Optional[float] = None,
               seed: int = 0,
@@ -309,7 +310,7 @@ def predict(inputs: Annotated[list[str], typer.Argument(help='image files, folde
                 envvar='BUSISEG_WAY', help='what computes: auto, the fastest that is installed, or torch'
             )] = 'auto',
             as_json: Annotated[bool, typer.Option('--json', help='print the report as JSON')] = False):
-    "A mask, an overlay and a report for images of any size. Exit status 2 if a file failed; the rest is done."
+    "A mask, an overlay and a report for images of any size. Exit status 2 if one failed; the rest is done."
     import logging
     import warnings
     warnings.simplefilter('ignore')
@@ -376,7 +377,7 @@ def main():
     try:
         code = _run()
     except BusisegError as e:
-        if not is_main():      # a launcher ends all when one has gone: the main one, which meets the same, is first
+        if not is_main():      # a launcher ends all when one has gone: the main one, which meets the same, tells
             time.sleep(30)
         print(f'busiseg: {e}', file=sys.stderr)
         code = 2

@@ -72,7 +72,7 @@ def is_network(model) -> bool:
     return torch is not None and isinstance(model, torch.nn.Module)
 
 def is_depthwise(model) -> bool: # a network
-    "Whether at least a quarter of its convolutions over neighbours are depthwise, as in MobileNet and EfficientNet"
+    "Whether at least a quarter of its convolutions over neighbours are depthwise, as in EfficientNet"
     over = [m for m in model.modules() if hasattr(m, 'groups') and max(getattr(m, 'kernel_size', (1,))) > 1]
     deep = [m for m in over if m.groups == m.in_channels > 1]
     return len(deep) >= max(1, len(over)/4)

@@ -133,7 +133,7 @@ def test_a_function_is_a_predictor():
 def test_seam_discontinuity():
     p = np.zeros((512, 300))
     p[256:] = 1
-    assert seam_discontinuity(p) == (pytest.approx(300/(300 + 512)), 0)       # a full step across one border of two
+    assert seam_discontinuity(p) == (pytest.approx(300/(300 + 512)), 0)     # a full step across one border of two
     p = np.zeros((512, 300))
     p[255:] = 1
     assert seam_discontinuity(p)[0] == 0 < seam_discontinuity(p)[1]
@@ -145,7 +145,7 @@ def test_seam_discontinuity():
 
 
 def test_bf16_gives_the_same_classes():
-    "The model that comes with the package, in bfloat16 and single precision (measured on 30 phantoms: 0.99974)"
+    "The model that comes with the package, in bfloat16 and single precision (on 30 phantoms: 0.99974)"
     model, same, seen = load_model(default_model()), [], set()
     for s in range(8):
         img = phantom_image(('benign', 'malignant')[s % 2], (300, 380), s)[0]
