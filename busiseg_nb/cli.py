@@ -308,7 +308,7 @@ def predict(inputs: Annotated[list[str], typer.Argument(help='image files, folde
             overlay: Annotated[bool, typer.Option('--overlay/--no-overlay', help='write overlays')] = True,
             way: Annotated[str, typer.Option(
                 envvar='BUSISEG_WAY', help='what computes: auto, the fastest that is installed, or torch'
-            )] = 'auto',
+            )] = 'torch',
             as_json: Annotated[bool, typer.Option('--json', help='print the report as JSON')] = False):
     "A mask, an overlay and a report for images of any size. Exit status 2 if one failed; the rest is done."
     import logging
