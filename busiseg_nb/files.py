@@ -230,4 +230,4 @@ def read_csv(path, # with these columns
 def natural(s: str) -> list:
     "Sort key that puts 'benign (2)' before 'benign (10)'"
     parts = re.split(r'(\d+)', s)
-    return [int(t) if i % 2 else t.lower() for i, t in enumerate(parts)] + [s]
+    return [[int(t) if i % 2 else t.lower() for i, t in enumerate(parts)], s]
