@@ -16,8 +16,6 @@ __all__ = ['f1', 'ANY', 'COUNT_COLUMNS', 'LOG_ODDS', 'OVERLAP', 'TOLERANCE', 'TO
 
 # %% ../nbs/06_metrics.ipynb #ca743b67
 import functools
-import importlib
-import warnings
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from .core import CLASSES, fail
+from .core import CLASSES, class_names_for, fail, moved
 
 # %% ../nbs/06_metrics.ipynb #a8e78dac
 def _labels(
@@ -192,12 +190,12 @@ def counts_frame(
     cases, labels,   # N names and N labels (benign, malignant, normal)
     groups=None,     # N names of the group of near-copies; default: each case is its own
     rows=-1, cols=-1,   # a tile's place in its image; -1 for an image
-    names=None,      # C class names; default ours for C = 3, else background and tumour
+    names=None,      # C class names; default `class_names_for` C
 ) -> pd.DataFrame:   # long: `COUNT_COLUMNS`, one row per image (tile) and class
     "Counts as the rows of `counts.csv`"
     conf = np.asarray(conf)
     N, C = conf.shape[:2]
-    names = tuple(names or (CLASSES if C == len(CLASSES) else ('background', 'tumour')))
+    names = tuple(names or class_names_for(C))
     if len(names) != C:
         fail('counts', f'{len(names)} class names for {C} classes', 'pass names=')
     columns = counts(conf)
@@ -508,8 +506,7 @@ def case_scores(
 ) -> dict:            # JSON-able: what `SCORES` of needs 'case' and 'cases' read
     "The record of one image: true lesions, predicted lesions, what they share, outlines, calibration"
     prob, truth = _checked(prob, truth)
-    if names is None:
-        names = CLASSES if prob.shape[2] == len(CLASSES) else ('background', 'tumour')
+    names = names or class_names_for(prob.shape[2])
     highest = functools.reduce(np.maximum, np.moveaxis(prob[..., 1:], 2, 0))   # quicker than max(2)
     true_pieces, truths = _true_lesions(truth, highest)
     pieces, lesions = _predicted_lesions(prob, highest, true_pieces)
@@ -1119,10 +1116,7 @@ def ConfusionMetric(
     check_scores([metric], ('counts',))
     if cls is not None and not 0 <= cls < classes:
         fail('metric', f'class {cls} of {classes} does not exist', f'use 0 to {classes - 1}')
-    names = CLASSES if classes == len(CLASSES) else ('background', 'tumour')
-    which = ''
-    if cls is not None:
-        which = f'_{names[cls] if cls < len(names) else cls}'
+    which = '' if cls is None else f'_{class_names_for(classes)[cls]}'
     return _metric_class()(metric, cls, classes, name or metric + which, pool or _Pool())
 
 
@@ -1155,13 +1149,8 @@ def prevalence_from(
     return (1 - accuracy)/((1 - recall) + recall*(1/precision - 1))
 
 # %% ../nbs/06_metrics.ipynb #0b18fde1
-MOVED = {name: 'intervals' for name in ('FORMS', 'bootstrap', 'score_conventions')}   # until the next release
+MOVED = {'intervals': ('FORMS', 'bootstrap', 'score_conventions')}      # until the next release
 
 
 def __getattr__(name):
-    "Names that moved to another module, with a `DeprecationWarning`"
-    if name not in MOVED:
-        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    new = f'busiseg_nb.{MOVED[name]}'
-    warnings.warn(f'{__name__}.{name} is now {new}.{name}', DeprecationWarning, stacklevel=2)
-    return getattr(importlib.import_module(new), name)
+    return moved('metrics', MOVED, name)
