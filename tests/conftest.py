@@ -46,6 +46,7 @@ def pytest_terminal_summary(terminalreporter):
     """Add up what tests counted with `record_property(name, number)`: cases tried, kills survived, …
 
     The sums go into the JSON file COUNTED, too, with the number and seconds of the tests."""
+    totals, passed, seconds = {}, {}, {}
     reports = [r for found in terminalreporter.stats.values() for r in found if hasattr(r, 'when')]
     for r in reports:
         file = Path(r.nodeid.split('::')[0]).stem
