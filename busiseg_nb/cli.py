@@ -87,13 +87,14 @@ def reproduce(data: Data = None,
               resume: Annotated[bool, typer.Option('--resume', help='continue from the last finished epoch')] = False,
               minutes: Annotated[Optional[float], typer.Option(help='end cleanly after so many minutes of training')] = None,
               compile: Annotated[bool, typer.Option('--compile', help='torch.compile the network')] = False,
+              also: Annotated[Optional[list[Path]], typer.Option(help='folder of a further data set to train on (BUS-BRA); may be given again')] = None,
               progress: Annotated[bool, typer.Option(help='draw progress bars')] = True):
     "The main job: verify, split, cache, train, test, and the paper's Table 3 with ours beside it."
     from busiseg_nb import runs as R
     p = R.make_profile(profile, model=model, weights=weights, split=split, epochs=epochs, bs=batch_size, lr=lr)
     _check_minutes(minutes)
     name = name or f'{profile}-{p.model}-{p.split}-{seed}'.replace('/', '_')
-    r = R.reproduce(_root(data), name, profile, seed, runs, cache, limit, groups, resume, minutes, compile, progress=progress,
+    r = R.reproduce(_root(data), name, profile, seed, runs, cache, limit, groups, resume, minutes, compile, progress=progress, also=also or (),
                     model=model, weights=weights, split=split, epochs=epochs, bs=batch_size, lr=lr)
     if r['finished']: report(runs/name, _root(data))
 
