@@ -21,7 +21,8 @@ from tqdm.auto import tqdm
 from busiseg_nb.core import provenance, write_json
 from busiseg_nb.dataset import find_cases, fingerprint, load_split, split_hash
 from busiseg_nb.inference import predict_proba, seam_discontinuity
-from busiseg_nb.metrics import Counts, bootstrap, confusion, counts_frame, counts_from_frame, dice, iou, pool
+from busiseg_nb.intervals import bootstrap
+from busiseg_nb.metrics import Counts, confusion, counts_frame, counts_from_frame, dice, iou, pool
 from busiseg_nb.models import load_model
 from busiseg_nb.preprocessing import load_case, resized_shape
 from busiseg_nb.runs import group_names, is_busi, read_groups
@@ -86,7 +87,7 @@ def summary(results, ways, n):
         k = len(names)
         diff = bootstrap(lambda x: f(half(x, slice(0, k))) - f(half(x, slice(k, None))), both, groups=groups, n=n)
         across, elsewhere = np.nanmean(seams, 0) if np.isfinite(seams[:, 0]).any() else (np.nan, np.nan)
-        r = lambda t, i: [None if not np.isfinite(v[i]) else round(float(v[i]), 5) for v in t]
+        r = lambda t, i: [None if v is None or not np.isfinite(v[i]) else round(float(v[i]), 5) for v in t]
         out[w] = {'arguments': ways[w], **{key: r(triple, i) for i, key in enumerate(keys)},
                   'difference': {key: r(diff, i) for i, key in enumerate(keys)},
                   'seam': None if not np.isfinite(across) else round(float(across/elsewhere), 3),

@@ -21,7 +21,8 @@ import pandas as pd
 from .core import CLASSES, COLOURS, LABELS, BusisegError, atomic_path, fail, overlay, read_json
 from .dataset import find_cases, load_split
 from .inference import _back, predict_mask, predict_tiles, to_channels
-from .metrics import COUNT_COLUMNS, Counts, bootstrap, counts_from_frame, dice, iou, pixel_accuracy, pool, roc_from_histogram, score_conventions
+from .intervals import score_conventions
+from .metrics import COUNT_COLUMNS, Counts, counts_from_frame, dice, iou, pixel_accuracy, pool, roc_from_histogram
 from .models import load_model, published_results
 from .preprocessing import label_mask, load_image, resize_image
 from .runs import PROFILES, read_result

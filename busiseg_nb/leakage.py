@@ -19,7 +19,8 @@ import pandas as pd
 from .core import CLASSES, fail
 from .dataset import Case, split_cases, thread_map
 from .preprocessing import label_mask, load_image
-from .metrics import Counts, bootstrap, confusion, counts, dice, iou
+from .intervals import bootstrap
+from .metrics import Counts, confusion, counts, dice, iou
 
 # %% ../nbs/09_leakage.ipynb #ecf0ec79
 SAME_FRAME = .885  # two images that are at least this similar are one acquired frame: see the histogram below
@@ -275,4 +276,4 @@ def agreement_ceiling(table, # of `mask_agreement`
     sums = lambda f: (lambda x: float(f(Counts(*(k.sum(0, keepdims=True) for k in x)))[0, 0]))
     make = {f'{name} {how}': fn for name, f in (('IoU', iou), ('Dice', dice)) for how, fn in
             (('mean', lambda x, f=f: np.nanmean(f(x))), ('median', lambda x, f=f: np.nanmedian(f(x))), ('pooled', sums(f)))}
-    return {k: tuple(round(float(v), 4) for v in bootstrap(fn, c, groups=table['group'].to_numpy(), n=n, seed=seed)) for k, fn in make.items()}
+    return {k: tuple(None if v is None else round(float(v), 4) for v in bootstrap(fn, c, groups=table['group'].to_numpy(), n=n, seed=seed)) for k, fn in make.items()}

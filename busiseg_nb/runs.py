@@ -22,7 +22,8 @@ import pandas as pd
 from .core import agreed, atomic_path, cannot_write, fail, is_main, locked, main_first, processes, provenance, read_json, seed_everything, write_json
 from .dataset import find_busbra, find_cases, fingerprint, kfold_cases, load_split, save_split, split_cases, split_hash, verify_dataset
 from .inference import _back, predict_tiles, to_channels
-from .metrics import (ANY, Counts, bootstrap, confusion, counts_frame, counts_from_frame, dice, fastai_metrics, iou, pixel_accuracy, pool,
+from .intervals import bootstrap
+from .metrics import (ANY, Counts, confusion, counts_frame, counts_from_frame, dice, fastai_metrics, iou, pixel_accuracy, pool,
                                 precision, prob_histogram, recall, roc_from_histogram)
 from .models import LOSSES, build_model, load_model, uncompiled
 from .preprocessing import build_cache, load_case, resize_image, resize_mask
@@ -145,11 +146,12 @@ def main_scores(df, hist=None, n=2000) -> dict: # name -> [value, low, high]
     for name, f in dict(iou=iou, dice=dice, precision=precision, recall=recall).items():
         for value, low, high, cls in zip(*bootstrap(pooled(f), c, groups=index.group.to_numpy(), n=n), names): out[f'{name}_{cls}'] = [value, low, high]
         mean = lambda c: np.nanmean(pooled(f)(c)[k])
-        out[f'{name}_mean'] = [float(v) for v in bootstrap(mean, c, groups=index.group.to_numpy(), n=n)]
-    out[f'accuracy_{names[-1]}'] = [float(v) for v in bootstrap(lambda c: pixel_accuracy(pool(c))[0, -1], c, groups=index.group.to_numpy(), n=n)]
+        out[f'{name}_mean'] = bootstrap(mean, c, groups=index.group.to_numpy(), n=n, of=k)
+    out[f'accuracy_{names[-1]}'] = bootstrap(lambda c: pixel_accuracy(pool(c))[0, -1], c, groups=index.group.to_numpy(), n=n)
     if hist is not None and (hist.sum(1) > 0).all():
         roc = roc_from_histogram(hist); out['roc_auc'], out['average_precision'] = [roc.auc, None, None], [roc[3], None, None]
-    return {k: [None if v is None else round(float(v), 6) for v in t] for k, t in out.items()}
+    known = lambda v: None if v is None or np.isnan(v) else round(float(v), 6)         # no interval where the bootstrap is degenerate
+    return {k: [round(float(v), 6), known(low), known(high)] for k, (v, low, high) in out.items()}
 
 def background_only(df) -> float:
     "The pooled mean IoU that predicting nothing but background gets on the same images"

@@ -8,7 +8,8 @@ import pytest
 
 from busiseg_nb import comparison as C
 from busiseg_nb.core import BusisegError, read_json, write_json
-from busiseg_nb.metrics import confusion, counts_frame, prob_histogram, score_conventions
+from busiseg_nb.intervals import score_conventions
+from busiseg_nb.metrics import confusion, counts_frame, prob_histogram
 from busiseg_nb.models import published_results
 from busiseg_nb.runs import PROFILES, main_scores
 
