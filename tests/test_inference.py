@@ -5,10 +5,18 @@ import torch
 from PIL import Image
 
 from busiseg_nb.core import BusisegError
-from busiseg_nb.phantom import phantom_image
-from busiseg_nb.inference import (FLIPS, _back, predict_bands, predict_mask, predict_proba, predict_tiles, seam_discontinuity,
-                                  to_channels)
+from busiseg_nb.inference import (
+    FLIPS,
+    _back,
+    predict_bands,
+    predict_mask,
+    predict_proba,
+    predict_tiles,
+    seam_discontinuity,
+    to_channels,
+)
 from busiseg_nb.models import load_model
+from busiseg_nb.phantom import phantom_image
 from busiseg_nb.predict import default_model
 
 
@@ -63,7 +71,9 @@ def test_tiles_are_cut_and_put_back_in_place():
 def test_flips_are_undone_and_averaged():
     img = np.random.default_rng(1).integers(0, 256, (64, 64, 1), np.uint8)
     m = Blur()
-    one = lambda x: predict_tiles(m, x[None], bf16=False)[0]
+
+    def one(x):
+        return predict_tiles(m, x[None], bf16=False)[0]
     want = (one(img) + one(img[:, ::-1])[:, ::-1])/2
     assert np.abs(predict_tiles(m, img[None], bf16=False, tta='hflip')[0] - want).max() < 1e-6
     want = (want + one(img[::-1])[::-1]/2 + one(img[::-1, ::-1])[::-1, ::-1]/2)/2
@@ -71,8 +81,9 @@ def test_flips_are_undone_and_averaged():
     assert set(FLIPS) == {None, 'none', 'hflip', 'all'}
 
 
-@pytest.mark.parametrize('kw', [{}, dict(overlap=.5), dict(overlap=.5, blend='mean'), dict(tta='hflip'), dict(resize=50), dict(resize=(40, 90)),
-                                dict(resize=400), dict(resize=100, whole=True)], ids=str)
+@pytest.mark.parametrize('kw', [{}, dict(overlap=.5), dict(overlap=.5, blend='mean'), dict(tta='hflip'),
+                                dict(resize=50), dict(resize=(40, 90)), dict(resize=400),
+                                dict(resize=100, whole=True)], ids=str)
 def test_bands_are_the_whole(kw):
     img = phantom_image('malignant', (190, 335), seed=2)[0]
     bands = np.concatenate(list(predict_bands(Blur(), img, large=0, bf16=False, **kw)))
@@ -84,24 +95,28 @@ def test_bands_are_the_whole(kw):
 def test_whole_refuses_what_is_too_large(monkeypatch):
     monkeypatch.setattr('busiseg_nb.inference.WHOLE_LIMIT', 1000)
     img = np.zeros((40, 40), np.uint8)
-    for f in (lambda: predict_proba(Blur(), img, whole=True), lambda: list(predict_bands(Blur(), img, whole=True, large=0))):
+    for f in (lambda: predict_proba(Blur(), img, whole=True),
+              lambda: list(predict_bands(Blur(), img, whole=True, large=0))):
         with pytest.raises(BusisegError, match='40x40'):
             f()
     assert predict_proba(Blur(), img, whole=True, resize=20).shape == (40, 40, 3)
 
 
 def test_channels():
-    rgb = np.random.default_rng(0).integers(0, 256, (1100, 1000, 3), np.uint8)      # more than one band of rows
+    # more than one band of rows
+    rgb = np.random.default_rng(0).integers(0, 256, (1100, 1000, 3), np.uint8)
     assert (to_channels(rgb, 1)[..., 0] == np.asarray(Image.fromarray(rgb).convert('L'))).all()
     assert (to_channels(np.dstack([rgb, rgb[..., :1]]), 3) == rgb).all()
     assert (to_channels(rgb[..., 0], 3) == rgb[..., :1]).all()
-    for bad in (np.zeros((3, 3)), np.zeros((0, 3), np.uint8), np.zeros((2, 2, 2), np.uint8), np.zeros(4, np.uint8)):
+    for bad in (np.zeros((3, 3)), np.zeros((0, 3), np.uint8), np.zeros((2, 2, 2), np.uint8),
+                np.zeros(4, np.uint8)):
         with pytest.raises(BusisegError):
             to_channels(bad, 1)
 
 
-@pytest.mark.parametrize('kw, word', [(dict(resize='big'), 'native'), (dict(resize=0), 'size'), (dict(tta='x'), 'hflip'),
-                                      (dict(overlap=1.), 'overlap'), (dict(overlap=.5, blend='x'), 'blend')], ids=str)
+@pytest.mark.parametrize('kw, word', [(dict(resize='big'), 'native'), (dict(resize=0), 'size'),
+                                      (dict(tta='x'), 'hflip'), (dict(overlap=1.), 'overlap'),
+                                      (dict(overlap=.5, blend='x'), 'blend')], ids=str)
 def test_bad_arguments_are_one_line(kw, word):
     with pytest.raises(BusisegError, match=word) as e:
         predict_proba(Blur(), np.zeros((70, 70), np.uint8), **kw)
@@ -120,18 +135,20 @@ def test_a_function_is_a_predictor():
 def test_seam_discontinuity():
     p = np.zeros((512, 300))
     p[256:] = 1
-    assert seam_discontinuity(p) == (pytest.approx(300/(300 + 512)), 0)       # a full step across all of one border, none across the other
+    # a full step across all of one border, none across the other
+    assert seam_discontinuity(p) == (pytest.approx(300/(300 + 512)), 0)
     p = np.zeros((512, 300))
     p[255:] = 1
     assert seam_discontinuity(p)[0] == 0 < seam_discontinuity(p)[1]
     assert np.isnan(seam_discontinuity(np.zeros((256, 256)))[0])
     small = np.zeros((64, 64))
     small[32:] = 1
-    assert seam_discontinuity(_back(small[..., None].astype(np.float32), (128, 128))[..., 0], 32, (64, 64))[0] > .2
+    large = _back(small[..., None].astype(np.float32), (128, 128))[..., 0]
+    assert seam_discontinuity(large, 32, (64, 64))[0] > .2
 
 
 def test_bf16_gives_the_same_classes():
-    "The model that comes with the package, in bfloat16 and in single precision (measured on 30 phantoms: 0.99974)"
+    "The model of the package, in bfloat16 and in single precision (measured on 30 phantoms: 0.99974)"
     model, same, seen = load_model(default_model()), [], set()
     for s in range(8):
         img = phantom_image(('benign', 'malignant')[s % 2], (300, 380), s)[0]
