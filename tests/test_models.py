@@ -141,7 +141,8 @@ def test_a_new_source_is_one_row(monkeypatch):
     offers = ('imagenet', 'ultrasound')
     monkeypatch.setitem(WEIGHTS, 'mine', WeightSource('mine', lambda e: offers, build))
     assert weights_for('resnet18') == {'imagenet': 'hub', 'ssl': 'hub', 'swsl': 'hub', 'ultrasound': 'mine'}
-    assert build_model('resnet18', 'ultrasound', **NARROW).meta['encoder_weights'] == 'ultrasound of a stranger'
+    net = build_model('resnet18', 'ultrasound', **NARROW)
+    assert net.meta['encoder_weights'] == 'ultrasound of a stranger'
 
 
 @pytest.mark.parametrize('name, weights, line', [
