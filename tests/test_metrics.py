@@ -195,8 +195,7 @@ def test_recorded_shares_are_those_of_busi(busi, monkeypatch):
     import json
 
     from busiseg_nb.dataset import find_cases
-    place = ROOT/'analysis' if (ROOT/'analysis'/'conventions.py').exists() else ROOT/'benchmarks'
-    monkeypatch.syspath_prepend(str(place))
+    monkeypatch.syspath_prepend(str(ROOT/'analysis'))
     import conventions
     facts = json.loads((ROOT/'results'/'analysis'/'conventions.json').read_text())
     n = [conventions.label_pixels(c) for c in find_cases(busi)]

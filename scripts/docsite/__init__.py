@@ -1,0 +1,1 @@
+"The site: what happens to notebooks before they are rendered, and to the pages after"
