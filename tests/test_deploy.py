@@ -1,5 +1,7 @@
 "ONNX export and the three predictors: parity with torch, the agreement of bfloat16, and files from strangers"
 import json
+import subprocess
+import sys
 from importlib.resources import files
 from pathlib import Path
 
@@ -10,14 +12,17 @@ import torch
 from busiseg_nb import deploy
 from busiseg_nb.core import BusisegError, seed_everything
 from busiseg_nb.deploy import (
+    CANDIDATES,
     OnnxPredictor,
     OpenVINOPredictor,
     TorchPredictor,
     agreement,
+    best_way,
     export_onnx,
+    fastest,
     load_predictor,
 )
-from busiseg_nb.inference import predict_proba, predict_tiles
+from busiseg_nb.inference import predict_proba, predict_tiles, weights_id
 from busiseg_nb.models import DiceCELoss, build_model, save_model
 
 SMALL = dict(encoder_weights=None, tile_size=64, decoder_channels=(32, 32, 16, 16, 8))
@@ -228,3 +233,77 @@ def test_inference_takes_a_predictor(model, onnx_file):
     net = OnnxPredictor(onnx_file)
     assert agreement(predict_proba(net, img, overlap=.5),
                      predict_proba(model, img, overlap=.5, bf16=False))[0] <= 1e-4
+
+
+@pytest.fixture
+def cached(model, onnx_file, tmp_path, monkeypatch):
+    "A model folder, measured in a cache of its own: its folder and the lines that were said"
+    monkeypatch.setenv('BUSISEG_CACHE', str(tmp_path/'cache'))
+    save_model(model, tmp_path/'m')
+    said = []
+    fastest(tmp_path/'m', said.append)
+    return tmp_path/'m', said
+
+
+def change_note(folder, **changes):
+    "Write other things into the only note of a cache"
+    path, = (folder.parent/'cache').glob('*/note.json')
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    return path
+
+
+def test_the_fastest_is_measured_once_and_agrees(cached, model, tiles):
+    folder, said = cached
+    again = fastest(folder, said.append)
+    assert len(said) == 1 and 'measured' in said[0]
+    want = TorchPredictor(model, bf16=False).predict_tiles(tiles)
+    assert agreement(again.predict_tiles(tiles), want)[1] >= .999
+    assert again.weights == weights_id(model) and again.class_names == model.class_names
+    note = json.loads(change_note(folder).read_text())
+    assert again.way == note['fastest'] == best_way(note['ways']) and set(note['ways']) <= set(CANDIDATES)
+
+
+def test_a_way_that_disagrees_is_not_taken():
+    rows = {'PyTorch': {'tiles_per_s': 1., 'equal_classes': 1.}, 'ONNX Runtime': {'tiles_per_s': 9., 'equal_classes': .998},
+            'OpenVINO': {'tiles_per_s': 5., 'equal_classes': .9995}}
+    assert best_way(rows) == 'OpenVINO'
+
+
+def test_a_note_for_another_computer_is_measured_again(cached):
+    folder, said = cached
+    change_note(folder, here={'processor': 'another'})
+    fastest(folder, said.append)
+    assert len(said) == 2
+
+
+def test_a_cache_that_was_changed_or_cannot_be_written_is_no_harm(cached, tmp_path, monkeypatch, tiles):
+    folder, said = cached
+    change_note(folder, fastest='ONNX Runtime')
+    network, = (folder.parent/'cache').glob('*/model.onnx')
+    network.write_bytes(network.read_bytes() + b'x')
+    assert isinstance(fastest(folder, said.append), TorchPredictor) and 'is not the network' in said[-1]
+    (tmp_path/'file').write_text('no folder')
+    monkeypatch.setenv('BUSISEG_CACHE', str(tmp_path/'file'))
+    assert isinstance(fastest(folder, said.append), TorchPredictor) and 'computing with PyTorch' in said[-1]
+
+
+def test_a_cached_network_starts_without_torch(cached):
+    folder, _ = cached
+    change_note(folder, fastest='ONNX Runtime')
+    code = '''
+import sys
+import numpy as np
+from busiseg_nb.deploy import fastest
+from busiseg_nb.inference import predict_mask
+predictor = fastest(sys.argv[1], print)
+predict_mask(predictor, np.zeros((70, 90), np.uint8))
+print(predictor.way, 'torch' in sys.modules)
+'''
+    out = subprocess.run([sys.executable, '-c', code, folder], capture_output=True, text=True)
+    assert out.stdout == 'ONNX Runtime False\n', out.stderr
+
+
+def test_without_a_runtime_it_is_torch(model, tmp_path, monkeypatch):
+    save_model(model, tmp_path/'m')
+    monkeypatch.setattr(deploy, '_installed', lambda *names: False)
+    assert isinstance(fastest(tmp_path/'m'), TorchPredictor)

@@ -1,4 +1,7 @@
 "The frame around the network: channels, tiles, flips, whole images, bands, and bfloat16"
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +10,9 @@ from PIL import Image
 from busiseg_nb.core import BusisegError
 from busiseg_nb.inference import (
     FLIPS,
-    _back,
+    View,
+    enlarge,
+    is_depthwise,
     predict_bands,
     predict_mask,
     predict_proba,
@@ -15,7 +20,7 @@ from busiseg_nb.inference import (
     seam_discontinuity,
     to_channels,
 )
-from busiseg_nb.models import load_model
+from busiseg_nb.models import build_model, load_model
 from busiseg_nb.phantom import phantom_image
 from busiseg_nb.predict import default_model
 
@@ -143,7 +148,7 @@ def test_seam_discontinuity():
     assert np.isnan(seam_discontinuity(np.zeros((256, 256)))[0])
     small = np.zeros((64, 64))
     small[32:] = 1
-    large = _back(small[..., None].astype(np.float32), (128, 128))[..., 0]
+    large = enlarge(small[..., None].astype(np.float32), (128, 128))[..., 0]
     assert seam_discontinuity(large, 32, (64, 64))[0] > .2
 
 
@@ -156,3 +161,48 @@ def test_bf16_gives_the_same_classes():
         same.append((a == b).mean())
         seen |= set(np.unique(b).tolist())
     assert len(seen) > 1 and np.mean(same) >= .999
+
+
+VIEWS = [View(1, None, 64), View(1, 50, 64), View(1, (40, 90), 64, .5), View(1, None, 64, .9, 'mean'),
+         View(1, 100, 64, whole=True)]
+
+
+@pytest.mark.parametrize('view', VIEWS, ids=str)
+def test_a_view_is_the_path_of_predict_proba(view):
+    "Tiles, network and back by hand give the very same numbers"
+    img = phantom_image('malignant', (190, 335), seed=2)[0]
+    tiles, grid = view.tiles(img)
+    by_hand = view.back(predict_tiles(Blur(), tiles, bf16=False), grid, img.shape)
+    more = dict(overlap=view.overlap, blend=view.blend, whole=view.whole)
+    assert (by_hand == predict_proba(Blur(), img, resize=view.resize, bf16=False, **more)).all()
+
+
+def test_enlarging_needs_no_torch(monkeypatch):
+    p = np.random.default_rng(0).random((33, 47, 3), np.float32)
+    for size in ((190, 335), (20, 335), (33, 40), (1, 1)):
+        with_torch = enlarge(p, size)
+        with monkeypatch.context() as m:
+            m.delitem(sys.modules, 'torch')
+            assert np.abs(enlarge(p, size) - with_torch).max() < 1e-5
+
+
+def test_prediction_without_torch():
+    "A function from tiles to probabilities needs no PyTorch"
+    code = '''
+import sys
+import numpy as np
+from busiseg_nb.inference import predict_mask
+class Runtime:
+    in_channels, tile_size, resize = 1, 64, 100
+    def __call__(self, tiles): return np.concatenate([1 - tiles/255, tiles/255], -1).astype(np.float32)
+img = np.full((70, 90), 200, np.uint8)
+assert predict_mask(Runtime(), img, overlap=.5).min() == 1
+assert 'fastai' not in sys.modules
+print('torch' in sys.modules)
+'''
+    assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).stdout == 'False\n'
+
+
+def test_depthwise_networks_are_told_apart():
+    names = ('small', 'resnext50', 'tu-mobilenetv3_small_050')
+    assert [is_depthwise(build_model(n, encoder_weights=None)) for n in names] == [False, False, True]
