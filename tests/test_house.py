@@ -1,8 +1,10 @@
 "The house: floors, a lean start, and how a line looks where ruff does not hold it."
 import ast
+import json
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -103,6 +105,22 @@ def test_a_lean_start_needs_no_fastai(code):
     assert loaded(code, 'fastai') == []
 
 
+def imported_names(code):
+    "(module of ours, name) of each name that is imported from one"
+    nodes = [n for n in ast.walk(ast.parse(code)) if isinstance(n, ast.ImportFrom)]
+    for node in nodes:
+        module = f'busiseg_nb.{node.module}' if node.level else node.module or ''
+        if module.startswith('busiseg_nb.'):
+            yield from ((module.split('.')[1], a.name) for a in node.names)
+
+
+def cells(path):
+    "The code of a notebook without lines for the shell"
+    found = [c for c in json.loads(path.read_text(encoding='utf-8'))['cells'] if c['cell_type'] == 'code']
+    lines = [line for c in found for line in ''.join(c['source']).splitlines()]
+    return '\n'.join('' if line.lstrip()[:1] in ('!', '%') else line for line in lines)
+
+
 FILES = sorted(p for d in ('busiseg_nb', 'tests', 'tests/helpers', 'scripts', 'benchmarks', 'analysis')
                for p in (ROOT/d).glob('*.py') if p.name != '_modidx.py')
 
@@ -141,6 +159,22 @@ def test_the_searches_find_what_the_house_does_not_want():
     assert nested_conditions('x = 1 if a else 2 if b else 3\ny = 1 if a else 2') == [1]
     assert long_lambdas(f'f = lambda x: {"x + "*20}x\ng = lambda x: x') == [1]
     assert many_parameters('def f(a, b, c, d, e, f, g, h): 1\ndef g(self, a, b, c, d, e, f, g): 1') == ['f']
+
+
+def moved_names():
+    "(module, name) of what has moved elsewhere"
+    for module in MODULES:
+        table = getattr(import_module(f'busiseg_nb.{module}'), 'MOVED', {})
+        yield from ((module, name) for names in table.values() for name in names)
+
+
+@rebuilding
+def test_nothing_of_ours_uses_a_name_that_has_moved():
+    moved = set(moved_names())
+    codes = {p.relative_to(ROOT).as_posix(): p.read_text(encoding='utf-8') for p in FILES}
+    codes |= {p.name: cells(p) for p in (ROOT/'nbs').glob('*.ipynb')}
+    used = {file: sorted(set(imported_names(code)) & moved) for file, code in codes.items()}
+    assert {file: names for file, names in used.items() if names} == {}
 
 
 @rebuilding

@@ -116,11 +116,8 @@ def read(path):
     from busiseg_nb.images import iter_images
     from busiseg_nb.models import load_model
     from busiseg_nb.preprocessing import TileCache
+    from busiseg_nb.splits import load_split
     from busiseg_nb.training import read_resume
-    try:
-        from busiseg_nb.splits import load_split
-    except ImportError:
-        from busiseg_nb.dataset import load_split
     if path.parent.name in ('model', 'cache'):
         return {'model': load_model, 'cache': TileCache}[path.parent.name](path.parent)
     readers = {'.pt': read_resume, '.json': lambda p: load_split(p, []), '.onnx': load_predictor}

@@ -14,12 +14,13 @@ import pandas as pd
 import torch
 
 from busiseg_nb.core import seed_everything
-from busiseg_nb.dataset import find_cases, split_cases, split_hash
+from busiseg_nb.dataset import find_cases
 from busiseg_nb.metrics import fastai_metrics
 from busiseg_nb.models import DiceCELoss
 from busiseg_nb.phantom import make_phantom
-from busiseg_nb.preprocessing import TileCache, build_cache
-from busiseg_nb.training import Augment, get_dls, get_learner, read_resume, train
+from busiseg_nb.preprocessing import Augment, TileCache, build_cache
+from busiseg_nb.splits import split_cases, split_hash
+from busiseg_nb.training import get_dls, get_learner, read_resume, train
 from kill_loop import contents, ended_well, fork, kill_at_random, whole
 from tiny import tiny
 

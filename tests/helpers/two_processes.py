@@ -12,8 +12,8 @@ from busiseg_nb.machine import agreed, main_first, processes
 from busiseg_nb.metrics import fastai_metrics
 from busiseg_nb.models import DiceCELoss
 from busiseg_nb.phantom import make_phantom
-from busiseg_nb.preprocessing import build_cache
-from busiseg_nb.training import Augment, get_dls, get_learner, train
+from busiseg_nb.preprocessing import Augment, build_cache
+from busiseg_nb.training import get_dls, get_learner, train
 from tiny import tiny
 
 
