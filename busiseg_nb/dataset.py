@@ -9,7 +9,7 @@ __all__ = ['MASK_NAME', 'EXAMPLE', 'NAME', 'TAKEN', 'BUSI_COUNTS', 'NEAR_COPIES'
            'fingerprint', 'read_classes', 'check_mask_size', 'read_class_mask', 'check_case', 'check_found',
            'fault_table', 'verify_dataset', 'is_busi', 'read_groups', 'busi_near_copies', 'look', 'pair', 'read_own',
            'read_busbra', 'read_breast', 'read_uclm', 'read_udiat', 'Layout', 'recognise', 'DataSet', 'find_data',
-           'verify_data', 'find_mask_cases', 'join', 'download_busi']
+           'find_busbra', 'verify_data', 'find_mask_cases', 'join', 'download_busi']
 
 # %% ../nbs/01_dataset.ipynb #8f47fd3d
 import hashlib
@@ -850,6 +850,12 @@ def find_data(root, # folder of any of `LAYOUTS`, or one that holds it at most t
     where = [f'found in {folder.relative_to(root)}: {look(Path(root), 1)}'] if folder != Path(root) else []
     notes = (*where, *notes, *found.notes)
     return DataSet(name, folder, cases, found.classes, _groups(cases, groups), notes)
+
+# %% ../nbs/01_dataset.ipynb #2ce46c51
+def find_busbra(root) -> tuple: # list of `Case`s, list of groups
+    "BUS-BRA's cases and patients: what `runs` asks for until it takes a `DataSet`"
+    data = find_data(root)
+    return list(data.cases), list(data.groups)
 
 # %% ../nbs/01_dataset.ipynb #4b7474a0
 def verify_data(root, # folder, as for `find_data`
