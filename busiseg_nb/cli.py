@@ -112,7 +112,7 @@ def verify(folder: Annotated[Optional[Path], typer.Argument(help='the same as --
 def split(out: Annotated[Path, typer.Argument(help='JSON file to write')],
           data: Data = None, kind: str = 'grouped', seed: int = 0,
           train: float = .7, valid: float = .2, test: float = .1, groups: Optional[Path] = None):
-    "Divide a data set and save the names: random as published, or grouped so that near-copies and patients stay together."
+    "Divide a data set and save the names: random as published, or grouped by near-copies and patients."
     from busiseg_nb.dataset import find_data
     from busiseg_nb.splits import is_split, save_split, split_cases, split_table
     if out.exists() and not is_split(out):
@@ -135,8 +135,8 @@ Progress = Annotated[bool, typer.Option(help='draw progress bars')]
 
 @_command(epilog=LAUNCH.format('reproduce'))
 def reproduce(data: Annotated[Optional[list[Path]], typer.Option(
-                  help='folder of a data set: {LAYOUTS}; given again, it names further ones to train on as well; '
-                       'default: BUSI_ROOT')] = None,
+                  help='folder of a data set: {LAYOUTS}; given again, it names further '
+                       'ones to train on as well; default: BUSI_ROOT')] = None,
               profile: Annotated[str, typer.Option(help='one of {PROFILES}')] = 'paper',
               name: Annotated[Optional[str], typer.Option(
                   help='the run is RUNS/NAME; default: profile-model-split-seed')] = None,
@@ -390,7 +390,7 @@ def main():
     try:
         code = _run()
     except BusisegError as e:
-        if not is_main():      # a launcher ends all when one has gone: the main one, which meets the same, tells
+        if not is_main():      # a launcher ends all when one has gone: the main one will tell
             time.sleep(30)
         print(f'busiseg: {e}', file=sys.stderr)
         code = 2

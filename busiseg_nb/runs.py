@@ -6,12 +6,14 @@
 __all__ = ['PROFILES', 'SPLITS', 'CONVENTION', 'OWN_CONVENTION', 'Profile', 'check_profile', 'make_profile', 'How', 'new_run',
            'read_start', 'take_over', 'start_model', 'seen_before', 'Scored', 'group_names', 'score_cases',
            'main_scores', 'lesion_scores', 'background_only', 'take_data', 'subset', 'divide', 'Run', 'run',
-           'read_result', 'class_scores', 'images_to_test', 'rescore', 'recorded_scores']
+           'read_result', 'class_scores', 'parse_resize', 'images_to_test', 'Rescored', 'rescore', 'recorded',
+           'reproduce', 'train_own']
 
 # %% ../nbs/07a_runs.ipynb #41ecf169
 import json
 import tempfile
 import time
+import warnings
 from collections import Counter
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -28,9 +30,18 @@ from .files import cannot_write, locked, read_json, write_csv, write_json
 from .inference import View, is_depthwise, predict_tiles
 from .intervals import bootstrap, record_intervals
 from .machine import agreed, default_device, has_bf16, is_main, main_first, processes, provenance
-from .metrics import (
-    SCORES, case_scores, confusion, counts_frame, counts_from_frame, fastai_metrics, own_classes, pool,
-    prob_histogram, roc_from_histogram)
+from busiseg_nb.metrics import (
+    SCORES,
+    case_scores,
+    confusion,
+    counts_frame,
+    counts_from_frame,
+    fastai_metrics,
+    own_classes,
+    pool,
+    prob_histogram,
+    roc_from_histogram,
+)
 from .models import CONFIG, LOSSES, UNet, build_model, load_model, uncompiled
 from .predict import default_model
 from .preprocessing import Augment, build_cache, load_case, resize_mask
@@ -65,6 +76,7 @@ class Profile:
     effects: dict = None  # further options of `Augment`
     draw: dict = None  # how often a training image is drawn, by label and by layout; None: once an epoch
     also: tuple = (.8, .1, .1)  # shares of data sets beside the first
+    name: str = ''  # under which it stands in `PROFILES`
 
 
 _REPORT = Profile(
@@ -160,7 +172,8 @@ def make_profile(
     "A profile with some of its choices changed; `BusisegError` for unknown names and impossible values"
     if name not in PROFILES:
         fail(f'profile {name!r}', 'is not known', f'use one of {", ".join(PROFILES)}')
-    return check_profile(replace(PROFILES[name], **{k: v for k, v in changes.items() if v is not None}))
+    changes = {k: v for k, v in changes.items() if v is not None}
+    return check_profile(replace(PROFILES[name], name=name, **changes))
 
 # %% ../nbs/07a_runs.ipynb #ae2e9eab
 @dataclass(frozen=True)
@@ -636,25 +649,20 @@ def run(
     data,  # folder or `DataSet`, or several: the first is the one that is reported
     profile='paper',  # a key of `PROFILES`, or a `Profile`
     start=None,  # weights to begin with, see `read_start`; default the profile's
-    how: How = How(),  # noqa: B008 - frozen
+    how: How = None,  # default `How()`
     seed: int = 0,
-    limit: int = None,
-) -> Run:  # use only so many images, for a trial
+    limit: int = None,  # use only so many images, for a trial
+) -> Run:
     "Verify → split → cache → train → test → scores; all of it in one folder (paper, section 3)"
     p = make_profile(profile) if isinstance(profile, str) else check_profile(profile)
-    named = (
-        profile if isinstance(profile, str) else next((k for k, v in PROFILES.items() if v == p), 'changed')
-    )
+    how = how or How()
     if not is_main():
         how = replace(how, progress=False, say=lambda line: None)
     with new_run(how.folder, how.resume):
         with agreed():
             data = [subset(d, limit) for d in take_data(data)]
-            if (
-                p.classes != 1
-                and tuple(data[0].classes) != tuple(class_names_for(p.classes))
-                and start is None
-            ):
+            others = tuple(data[0].classes) != tuple(class_names_for(p.classes))
+            if others and p.classes != 1 and start is None:
                 start = 'none'
             split = divide(data, p, seed)
             _tell(data, split, p, seed, how.say)
@@ -668,15 +676,20 @@ def run(
                 encoder_weights=None if took['start'] == 'none' else took['start'],
             )
         config = dict(
-            profile=named, limit=limit, start=start and str(start), class_names=list(data[0].classes)
+            profile=p.name, limit=limit, start=start and str(start), class_names=list(data[0].classes)
         )
         return _experiment(data, split, p, seed, how, net, config, more)
+
+
+def _choices(p):
+    "A profile's fields but for its name"
+    return {k: v for k, v in asdict(p).items() if k != 'name'}
 
 
 def _experiment(data, split, p, seed, how, net, config, more):
     "Cache → train → test → scores of divided data"
     key = join(data).fingerprint
-    config = {**config, **asdict(p), 'seed': seed, 'data': key, 'split_sha256': split_hash(split)}
+    config = {**config, **_choices(p), 'seed': seed, 'data': key, 'split_sha256': split_hash(split)}
     config = json.loads(json.dumps(config))
     origin = provenance(
         how.command, seed=seed, config=config, data_fingerprint=key
@@ -808,6 +821,15 @@ def class_scores(result: dict) -> pd.DataFrame:  # one row per class, and their 
     return pd.DataFrame(rows, index=['IoU', 'low', 'high', 'Dice', 'precision', 'recall'], dtype=float).T
 
 
+def parse_resize(text: str): # as the command line has it
+    "'start', None for 'native', or a number of pixels"
+    if text in ('start', 'native'):
+        return None if text == 'native' else text
+    if not text.isdigit() or not 32 <= int(text) <= 8192:
+        fail(f'--resize {text}', 'is no working size', 'give start, native or 32 to 8192 pixels')
+    return int(text)
+
+
 def images_to_test(
     folder,  # of a run or model
     data: DataSet,
@@ -833,33 +855,43 @@ def images_to_test(
     return [by[n] for n in parts['test'] if n in by], True
 
 
-def rescore(
-    folder,  # of a run: best/, split.json, results.json; or of a model
-    data,  # folder or `DataSet`
-    progress: bool = True,
-) -> tuple:  # recorded scores (empty where they are of other images), scores now, `Scored`
+@dataclass
+class Rescored:
+    "A model scored again"
+    scores: dict                # name -> [value, low, high], of pixels
+    scored: Scored = field(repr=False) # counts and lesions of each image
+    images: int
+    own: bool                   # whether they are the run's own test part
+    peak: float                 # the default operating point
+
+
+def rescore(folder, # of a run: best/, split.json, results.json; or of a model
+            data, # folder or `DataSet`
+            progress: bool = True) -> Rescored:
     "Score a run's best weights again on its own test part, or on all images of another data set"
     folder, (data,) = Path(folder), take_data(data)
-    where = _weights_in(folder)
-    old = read_result(folder / 'results.json') if (folder / 'results.json').exists() else {}
+    old = read_result(folder/'results.json') if (folder/'results.json').exists() else {}
     config = old.get('config') if isinstance(old.get('config'), dict) else {}
-    model = load_model(where, config.get('classes'))
+    model = load_model(_weights_in(folder), config.get('classes'))
     cases, own = images_to_test(folder, data)
     _check_same(data, old, own)
-    scored = score_cases(
-        model.to(default_device()), cases, group_names(data.cases, data.groups), progress=progress
-    )
-    recorded = recorded_scores(old, data, own)
-    return recorded, main_scores(scored.counts, scored.histogram), scored
+    groups = group_names(data.cases, data.groups)
+    scored = score_cases(model.to(default_device()), cases, groups, progress=progress)
+    peak = model.meta.get('operating_points', {}).get('default', 0.)
+    return Rescored(main_scores(scored.counts, scored.histogram), scored, len(cases), own, peak)
 
 
-def recorded_scores(old: dict, data: DataSet, own: bool) -> dict:
-    "The scores that results.json has of these images, its own or, under `tested`, others"
+def recorded(folder, # of a run or model
+             data: DataSet,
+             own: bool) -> dict: # whether these are the run's own data
+    "'scores' and 'lesion_scores' that results.json has of these images, or nothing"
+    file = Path(folder)/'results.json'
+    old = read_result(file) if file.exists() else {}
     tested = old.get('tested', {}).get(data.layout)
     if tested and (data.is_busi or tested.get('fingerprint') == data.fingerprint):
-        return tested['scores']
+        return tested
     parts = old.get('data', {}).get('parts', [None])
-    return old.get('scores', {}) if own and len(parts) == 1 else {}
+    return {k: old.get(k, {}) for k in ('scores', 'lesion_scores')} if own and len(parts) == 1 else {}
 
 
 def _check_same(data, old, own):
@@ -872,3 +904,32 @@ def _check_same(data, old, own):
             'is not the data of this run (the fingerprints differ)',
             'give the folder that it was trained on',
         )
+
+# %% ../nbs/07a_runs.ipynb #a4b8f9f1
+def _as_how(name, given):
+    "The `How` in the keywords of the old functions, which are taken out of them"
+    known = ('runs', 'cache', 'resume', 'minutes', 'compile', 'bf16', 'progress', 'say', 'command')
+    return How(name, **{k: given.pop(k) for k in known if k in given})
+
+
+def _deprecated(name):
+    "A warning that `run` has taken its place"
+    warnings.warn(f'{name} has become busiseg_nb.runs.run', DeprecationWarning, stacklevel=3)
+
+
+def reproduce(data, name: str = 'run', profile: str = 'paper', seed: int = 0, **given) -> dict:
+    "`run` as version 0.1 had it"
+    _deprecated('reproduce')
+    how, limit, groups = _as_how(name, given), given.pop('limit', None), given.pop('groups', None)
+    several = take_data(data, groups=groups)
+    return run(several, make_profile(profile, **given), how=how, seed=seed, limit=limit).result
+
+
+def train_own(data, name: str = 'own', start='shipped', seed: int = 0, **given) -> dict:
+    "`run` with the profile `own`, as version 0.1 had it"
+    _deprecated('train_own')
+    how = _as_how(name, given)
+    several = take_data(data, given.pop('classes', None), given.pop('groups', None))
+    resize = given.pop('resize', 'start')
+    p = replace(make_profile('own', **given), resize=resize)
+    return run(several, p, start, how, seed).result
