@@ -24,24 +24,14 @@ from typing import Callable
 import numpy as np
 import pandas as pd
 
+from . import metrics
 from .core import class_names_for, fail, seed_everything
 from .dataset import DataSet, find_data, join
 from .files import cannot_write, locked, read_json, write_csv, write_json
 from .inference import View, is_depthwise, predict_tiles
 from .intervals import bootstrap, record_intervals
 from .machine import agreed, default_device, has_bf16, is_main, main_first, processes, provenance
-from busiseg_nb.metrics import (
-    SCORES,
-    case_scores,
-    confusion,
-    counts_frame,
-    counts_from_frame,
-    fastai_metrics,
-    own_classes,
-    pool,
-    prob_histogram,
-    roc_from_histogram,
-)
+from .metrics import SCORES, case_scores, counts_frame, counts_from_frame, own_classes
 from .models import CONFIG, LOSSES, UNet, build_model, load_model, uncompiled
 from .predict import default_model
 from .preprocessing import Augment, build_cache, load_case, resize_mask
@@ -339,7 +329,7 @@ def _score_case(model, case, group, batch):
     merged = view.back(probs, grid, mask.shape)
     rows, cols = np.divmod(np.arange(len(tiles)), grid.cols)
     image = counts_frame(
-        confusion(merged.argmax(2), mask, classes),
+        metrics.confusion(merged.argmax(2), mask, classes),
         'image',
         cases=[case.name],
         labels=[case.label],
@@ -348,7 +338,7 @@ def _score_case(model, case, group, batch):
     )
     many = len(tiles)
     tile = counts_frame(
-        confusion(probs.argmax(3), truth, classes),
+        metrics.confusion(probs.argmax(3), truth, classes),
         'tile',
         cases=[case.name] * many,
         labels=[case.label] * many,
@@ -376,7 +366,7 @@ def score_cases(
         group = (groups or {}).get(case.name, case.name)
         counted, merged, mask = _score_case(model, case, group, batch)
         frames += counted
-        histogram = histogram + prob_histogram(np.clip(1 - merged[..., 0], 0, 1), mask > 0)
+        histogram = histogram + metrics.prob_histogram(np.clip(1 - merged[..., 0], 0, 1), mask > 0)
         spacing = case.facts.get('spacing_mm')
         record = case_scores(merged, mask, case.label, spacing and (spacing, spacing), model.class_names)
         lesions.append({'case': case.name, 'group': group, **record})
@@ -393,7 +383,7 @@ def _ratio_scores(counts, index, names, n):
 
         def pooled(c, score=score):
             "(C,) of all images together"
-            return score.function(pool(c))[0]
+            return score.function(metrics.pool(c))[0]
 
         def mean(c, pooled=pooled):
             return np.nanmean(pooled(c)[classes])
@@ -413,7 +403,7 @@ def main_scores(
     counts, index, names = counts_from_frame(df, 'image')
     out = _ratio_scores(counts, index, names, n)
     if histogram is not None and (histogram.sum(1) > 0).all():
-        roc = roc_from_histogram(histogram)
+        roc = metrics.roc_from_histogram(histogram)
         out['roc_auc'], out['average_precision'] = [roc.auc, None, None], [roc.ap, None, None]
     return {k: [None if v is None else round(float(v), 6) for v in t] for k, t in out.items()}
 
@@ -431,7 +421,7 @@ def lesion_scores(
 def background_only(df) -> float:
     "The pooled mean IoU that predicting nothing but background gets on the same images"
     counts, _, names = counts_from_frame(df, 'image')
-    all_together, classes = pool(counts), own_classes(names)
+    all_together, classes = metrics.pool(counts), own_classes(names)
     true = (all_together.tp + all_together.fn)[0, classes]
     return float(true[0] / true.sum() / len(classes))
 
@@ -542,9 +532,9 @@ def _learner(data, split, p, seed, how, key, model):
         valid_cache=tiles,
         weight=_often(data, p),
     )
-    metrics = fastai_metrics(max(2, p.classes), model.class_names)
+    shown = metrics.fastai_metrics(max(2, p.classes), model.class_names)
     bf16 = _gains_by_bf16(model, dls.device) if how.bf16 is None else how.bf16
-    return get_learner(dls, model, LOSSES[p.loss](), p.lr, adam(p.weight_decay), metrics, bf16, how.compile)
+    return get_learner(dls, model, LOSSES[p.loss](), p.lr, adam(p.weight_decay), shown, bf16, how.compile)
 
 # %% ../nbs/07a_runs.ipynb #4fa4db8f
 @dataclass
