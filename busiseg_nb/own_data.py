@@ -12,7 +12,8 @@ from .core import moved
 MOVED = {
     'dataset': ['read_classes', 'read_class_mask', 'find_mask_cases', 'EXAMPLE'],
     'phantom': ['xray_image', 'make_xray_phantom'],
-    'runs': ['read_start', 'take_over', 'start_model', 'seen_before', 'train_own', 'class_scores', 'parse_resize']}
+    'runs': ['read_start', 'take_over', 'start_model', 'seen_before', 'train_own', 'class_scores',
+             'parse_resize']}
 
 
 def __getattr__(name):
