@@ -7,6 +7,8 @@ import os
 import shutil
 from pathlib import Path
 
+from docsite.commands import runnable
+
 from busiseg_nb.files import atomic_path, read_json, write_json
 from busiseg_nb.models import count_parameters, load_model, save_model
 from busiseg_nb.runs import rescore
@@ -66,7 +68,8 @@ def card(run: dict, scores: dict, model, size: int) -> str:    # size: of the we
     training, convention = run['training'], run['convention']
     return CARD.format(
         encoder=model.encoder_name.removeprefix('tu-'), parameters=count_parameters(model)[0], size=size/1e6,
-        start=run['encoder_weights'] or 'random', split=run['split'], command=run['provenance']['command'],
+        start=run['encoder_weights'] or 'random', split=run["split"],
+        command=runnable(run['provenance']['command']),
         epoch=training['best_epoch'], epochs=training['epochs'], resize=model.resize,
         convention=convention[0].upper() + convention[1:], rows='\n'.join(rows), auc=scores['roc_auc'][0],
         missed=100 - 100*scores['recall_tumour'][0], **run['split_sizes'])
