@@ -45,7 +45,7 @@ audit: $(STAMP)
 
 fuzz: $(STAMP)
 	$(BIN)/python -m pip install -q atheris
-	$(BIN)/python benchmarks/fuzz.py --json results/benchmarks/fuzz.json
+	$(BIN)/python analysis/fuzz.py --json results/benchmarks/fuzz.json
 
 export: $(STAMP)
 	$(BIN)/nbdev_export && $(BIN)/nbdev_clean
@@ -60,7 +60,7 @@ bench: $(STAMP)
 	for b in tiling loading training inference; do $(BIN)/python benchmarks/$$b.py $(if $(DATA),--data "$(DATA)") --json results/benchmarks/$$b.json; done
 
 gpu-runs: $(STAMP)
-	BIN=$(BIN) DATA="$(DATA)" sh benchmarks/gpu_runs.sh
+	BIN=$(BIN) DATA="$(DATA)" sh analysis/gpu_runs.sh
 
 clean:
 	rm -rf $(VENV) .cache runs _docs _proc *.egg-info

@@ -16,7 +16,7 @@ setup(
     long_description=(here/'README.md').read_text(encoding='utf-8') if (here/'README.md').exists() else '',
     long_description_content_type='text/markdown',
     packages=find_packages(include=[cfg['lib_path'], cfg['lib_path'] + '.*']), include_package_data=True,
-    package_data={cfg['lib_path']: ['data/*', 'data/*/*']},
+    package_data={cfg['lib_path']: ['py.typed', 'data/*', 'data/*/*']},
     python_requires='>=' + cfg['min_python'], install_requires=words('requirements'),
     extras_require=extras | {'all': sorted({r for rs in extras.values() for r in rs})},
     entry_points={'console_scripts': cfg['console_scripts'].split(), 'nbdev': [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"]},

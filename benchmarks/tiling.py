@@ -2,19 +2,21 @@
 
     python benchmarks/tiling.py --data BUSI_FOLDER --json results/benchmarks/tiling.json
 
-100 images (spread evenly over the data set; random ones of like sizes without it) and one of 8192x8192 pixels. Every way
-ends with the same product: one contiguous array of all tiles, or the image cropped to its own size; this is checked before
-anything is timed. Each way gets its input in the layout that it takes (channels first for MONAI), made before the clock
-starts, and its fastest fitting settings. The ways take turns within each repetition, so what else the machine does falls on
-all alike: judge by the ratios. `np.copy` copies the padded image (cutting) or the image (merging).
+100 images (spread evenly over the data set; random ones of like sizes without it) and one of 8192x8192
+pixels. Every way ends with the same product: one contiguous array of all tiles, or the image cropped to its
+own size; this is checked before anything is timed. Each way gets its input in the layout that it takes
+(channels first for MONAI), made before the clock starts, and its fastest fitting settings. The ways take
+turns within each repetition, so what else the machine does falls on all alike: judge by the ratios. `np.copy`
+copies the padded image (cutting) or the image (merging).
 
-Cutting is timed twice: 'freed', each result dropped at once, which leaves the allocator warm; and 'kept', all results held,
-where fresh memory costs more than the cutting.
+Cutting is timed twice: 'freed', each result dropped at once, which leaves the allocator warm; and 'kept', all
+results held, where fresh memory costs more than the cutting.
 """
-import argparse
 import gc
 import os
+import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')
@@ -23,10 +25,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from busiseg_nb.core import provenance, write_json
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from benchmarks.common import arguments, data_beside, finish, rotated, show_goals, write_result
 from busiseg_nb.tiling import make_grid, merge_tiles, tile_image
 
 S = 256
+RIVALS = ('patchify', 'tiler', 'monai')
 
 
 def images(root, n=100):
@@ -34,20 +38,24 @@ def images(root, n=100):
     files = sorted(p for p in Path(root).glob('*/*.png') if '_mask' not in p.name) if root else []
     if files:
         pick = np.linspace(0, len(files) - 1, n).round().astype(int)
-        return [np.array(Image.open(files[i]).convert('RGB')) for i in pick], f'{n} of the {len(files)} images of BUSI'
+        imgs = [np.array(Image.open(files[i]).convert('RGB')) for i in pick]
+        return imgs, f'{n} of the {len(files)} images of BUSI'
     rng = np.random.default_rng(0)
-    return [rng.integers(0, 256, (rng.integers(310, 720), rng.integers(190, 1049), 3), np.uint8) for _ in range(n)], \
-        f"{n} random images of BUSI's range of sizes"
+    imgs = [rng.integers(0, 256, (rng.integers(310, 720), rng.integers(190, 1049), 3), np.uint8)
+            for _ in range(n)]
+    return imgs, f"{n} random images of BUSI's range of sizes"
 
 
 def padded(a):
-    g = make_grid(a.shape, S)
-    return np.pad(a, [(0, p - n) for p, n in zip(g.padded, a.shape)] + [(0, 0)]*(a.ndim - 2))
+    grid = make_grid(a.shape, S)
+    more = [(0, to - n) for to, n in zip(grid.padded, a.shape[:2], strict=True)]
+    return np.pad(a, more + [(0, 0)]*(a.ndim - 2))
 
 
 def planes(a):
     "(1,C,H,W) tensor, MONAI's layout"
-    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(a if a.ndim == 3 else a[..., None], -1, 0)))[None]
+    a = a if a.ndim == 3 else a[..., None]
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(a, -1, 0)))[None]
 
 
 # --- cutting: prepare(image) -> input; cut(input) -> tiles; view(tiles, image) -> (N,S,S[,C]) to compare
@@ -70,7 +78,8 @@ def cut_monai(x):
     return torch.cat([t for t, _ in SlidingWindowSplitter((S, S), overlap=0., pad_mode='constant')(x)])
 
 
-def from_planes(t, a): return np.moveaxis(t.numpy(), 1, -1).reshape(len(t), S, S, *a.shape[2:])
+def from_planes(t, a):
+    return np.moveaxis(t.numpy(), 1, -1).reshape(len(t), S, S, *a.shape[2:])
 
 
 CUT = {'np.copy': (padded, np.copy, None),
@@ -80,7 +89,8 @@ CUT = {'np.copy': (padded, np.copy, None),
        'monai': (planes, cut_monai, from_planes)}
 
 
-# --- merging: prepare(image, its tiles, grid) -> input; merge(input) -> image; view(result, image) -> (H,W[,C]) to compare
+# --- merging: prepare(image, its tiles, grid) -> input; merge(input) -> image
+#     view(result, image) -> (H,W[,C]) to compare
 
 def merge_patchify(x):
     from patchify import unpatchify
@@ -89,14 +99,16 @@ def merge_patchify(x):
 
 
 def pre_patchify(a, t, g):
-    return t.reshape(g.rows, g.cols, *[1]*(a.ndim - 2), S, S, *a.shape[2:]), (*g.padded, *a.shape[2:]), a.shape[:2]
+    tiles = t.reshape(g.rows, g.cols, *[1]*(a.ndim - 2), S, S, *a.shape[2:])
+    return tiles, (*g.padded, *a.shape[2:]), a.shape[:2]
 
 
 def merge_tiler(x):
     from tiler import Merger, Tiler
     tiles, shape = x
     t = Tiler(shape, (S, S, *shape[2:]), channel_dimension=2 if len(shape) == 3 else None)
-    ones = np.ones((S, S, *shape[2:]), tiles.dtype)           # its default window is float and would not add to labels
+    # its default window is float and would not add to labels
+    ones = np.ones((S, S, *shape[2:]), tiles.dtype)
     m = Merger(t, window=ones, save_visits=False, data_dtype=tiles.dtype, weights_dtype=tiles.dtype)
     m.add_batch(0, len(tiles), tiles)
     return m.merge(normalize_by_weights=False, dtype=tiles.dtype)
@@ -107,7 +119,8 @@ def merge_monai(x):
     tiles, g, dtype = x
     n = tiles.shape[1]
     m = AvgMerger((1, n, *g.padded), (1, n, g.height, g.width))
-    for t, yx in zip(tiles, g.origins): m.aggregate(t[None], yx)
+    for tile, origin in zip(tiles, g.origins, strict=True):
+        m.aggregate(tile[None], origin)
     return m.finalize().to(dtype).contiguous()
 
 
@@ -123,30 +136,45 @@ MERGE = {'np.copy': (lambda a, t, g: a, np.copy, None),
          'monai': (pre_monai, merge_monai, lambda o, a: np.moveaxis(o[0].numpy(), 0, -1).reshape(a.shape))}
 
 
-def compare(ways, imgs, reps, truth, keep=False, check=3):
+def run_all(run, inputs, keep):
+    "Milliseconds to run on every input; results are held until the clock has stopped, or dropped at once"
+    start = time.perf_counter()
+    if keep:
+        out = [run(x) for x in inputs]
+    else:
+        for x in inputs:
+            out = run(x)
+    took = time.perf_counter() - start
+    del out
+    return took*1e3
+
+
+def check(ways, inputs, imgs, truth, n=3):
+    "Every way gives the same product"
+    for name, (_, run, view) in ways.items():
+        for x, a in list(zip(inputs[name], imgs, strict=True))[:n]:
+            if view is not None:
+                np.testing.assert_array_equal(view(run(x), a), truth(a), err_msg=name)
+
+
+def compare(ways, imgs, reps, truth, keep=False):
     "Median ms per way and the median over repetitions of its time relative to ours"
     sources = [(a, *tile_image(a, S)) for a in imgs] if ways is MERGE else [(a,) for a in imgs]
-    inputs = {k: [pre(*s) for s in sources] for k, (pre, _, _) in ways.items()}
-    for k, (_, run, view) in ways.items():
-        for x, a in list(zip(inputs[k], imgs))[:check]:
-            if view is not None: np.testing.assert_array_equal(view(run(x), a), truth(a), err_msg=k)
-    times = {k: [] for k in ways}
-    gc.collect(); gc.disable()
+    inputs = {name: [prepare(*source) for source in sources] for name, (prepare, _, _) in ways.items()}
+    check(ways, inputs, imgs, truth)
+    times = {name: [] for name in ways}
+    gc.collect()
+    gc.disable()
     for rep in range(reps + 1):                   # the first is a warm-up
-        names = list(ways)
-        for k in names[rep % len(names):] + names[:rep % len(names)]:
-            run, xs = ways[k][1], inputs[k]
-            start = time.perf_counter()
-            if keep: out = [run(x) for x in xs]
-            else:
-                for x in xs: out = run(x)
-            took = time.perf_counter() - start
-            del out
-            if rep: times[k].append(took*1e3)
+        for name in rotated(ways, rep):
+            took = run_all(ways[name][1], inputs[name], keep)
+            if rep:
+                times[name].append(took)
     gc.enable()
-    t = {k: np.array(v) for k, v in times.items()}
-    return {'ms': {k: round(float(np.median(v)), 2) for k, v in t.items()}, 'repetitions': reps,
-            'relative': {k: round(float(np.median(v/t['ours'])), 3) for k, v in t.items()},
+    t = {name: np.array(values) for name, values in times.items()}
+    return {'ms': {name: round(float(np.median(v)), 2) for name, v in t.items()},
+            'repetitions': reps,
+            'relative': {name: round(float(np.median(v/t['ours'])), 3) for name, v in t.items()},
             'ours_to_copy': round(float(np.median(t['ours']/t['np.copy'])), 3)}
 
 
@@ -156,47 +184,56 @@ def reference(a):
     return np.stack([p[y:y+S, x:x+S] for y in range(0, p.shape[0], S) for x in range(0, p.shape[1], S)])
 
 
-def main():
-    here = Path(__file__).resolve().parent.parent
-    beside = here.parent/'shared'/'data'/'Dataset_BUSI_with_GT'
-    ap = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    ap.add_argument('--data', default=os.environ.get('BUSI_ROOT') or (beside if beside.is_dir() else None))
-    ap.add_argument('--json', help='write the result to this file')
-    ap.add_argument('--reps', type=int, default=31, help='repetitions of the quick tasks; a sixth of it of the slow ones')
-    ap.add_argument('--large', type=int, default=8192, help='side of the large image, pixels')
-    a = ap.parse_args()
-    torch.set_num_threads(int(os.environ['OMP_NUM_THREADS']))
-    rgb, source = images(a.data)
+def itself(a):
+    return a
+
+
+def show(name, result):
+    "One line a task"
+    ways = ''.join(f'{way} {ms:8.1f} ms ({result["relative"][way]:.2f})   '
+                   for way, ms in result['ms'].items())
+    print(f'{name:38s}{ways}ours/copy {result["ours_to_copy"]:.2f}', flush=True)
+
+
+def all_tasks(rgb, large, reps):
+    "What is timed: (name, arguments of `compare`); the large inputs are made when their turn comes"
     rng = np.random.default_rng(1)
     labels = [np.where(i[..., 0] > 128, i[..., 0] % 3, 0).astype(np.uint8) for i in rgb]
-    big = rng.integers(0, 256, (a.large, a.large, 3), np.uint8)
-    L, few, same, tasks = f'{a.large}x{a.large}', max(3, a.reps//6), lambda x: x, {}
+    big = rng.integers(0, 256, (large, large, 3), np.uint8)
+    size, few = f'{large}x{large}', max(3, reps//6)
+    yield 'cut 100 RGB, freed', (CUT, rgb, reps, reference)
+    yield 'cut 100 RGB, kept', (CUT, rgb, reps, reference, True)
+    yield 'cut 100 label masks, kept', (CUT, labels, reps, reference, True)
+    yield 'cut 100 label masks, freed', (CUT, labels, reps, reference)
+    yield f'cut {size} RGB', (CUT, [big], few, reference)
+    yield 'merge 100 label masks', (MERGE, labels, reps, itself)
+    yield 'merge 100 of 3 float channels', (MERGE, [i.astype(np.float32)/255 for i in rgb], few, itself)
+    yield f'merge {size} labels', (MERGE, [big[..., 0] % 3], few, itself)
+    yield f'merge {size} of 3 float channels', (MERGE, [big.astype(np.float32)/255], 3, itself)
 
-    def task(name, *args, **kw):
-        tasks[name] = r = compare(*args, **kw)
-        print(f"{name:38s}" + ''.join(f'{k} {ms:8.1f} ms ({r["relative"][k]:.2f})   ' for k, ms in r['ms'].items())
-              + f'ours/copy {r["ours_to_copy"]:.2f}', flush=True)
 
+def main():
+    parser = arguments(__doc__, data=data_beside())
+    parser.add_argument('--reps', type=int, default=31,
+                        help='repetitions of the quick tasks; a sixth of it of the slow ones')
+    parser.add_argument('--large', type=int, default=8192, help='side of the large image, pixels')
+    args = parser.parse_args()
+    torch.set_num_threads(int(os.environ['OMP_NUM_THREADS']))
+    rgb, source = images(args.data)
     print(f'{source}; in brackets: time relative to ours')
-    task('cut 100 RGB, freed', CUT, rgb, a.reps, reference)
-    task('cut 100 RGB, kept', CUT, rgb, a.reps, reference, keep=True)
-    task('cut 100 label masks, kept', CUT, labels, a.reps, reference, keep=True)
-    task('cut 100 label masks, freed', CUT, labels, a.reps, reference)
-    task(f'cut {L} RGB', CUT, [big], few, reference)
-    task('merge 100 label masks', MERGE, labels, a.reps, same)
-    task('merge 100 of 3 float channels', MERGE, [i.astype(np.float32)/255 for i in rgb], few, same)
-    task(f'merge {L} labels', MERGE, [big[..., 0] % 3], few, same)
-    task(f'merge {L} of 3 float channels', MERGE, [big.astype(np.float32)/255], 3, same)
-
-    rivals = ('patchify', 'tiler', 'monai')
-    ahead = {k: min(t['relative'][r] for r in rivals) > 1 for k, t in tasks.items()}
-    goals = {'cutting 100 RGB images is at most 1.8x np.copy': max(tasks[f'cut 100 RGB, {k}']['ours_to_copy'] for k in ('freed', 'kept')) <= 1.8,
-             'ahead of patchify, tiler and MONAI everywhere': all(ahead.values())}
-    for k, v in goals.items(): print(f'{"yes" if v else "NO ":4s}{k}')
-    if a.json:
-        from importlib.metadata import version
-        write_json({'source': source, 'tasks': tasks, 'goals': goals,
-                    **provenance(packages={p: version(p) for p in rivals}, threads=torch.get_num_threads())}, a.json)
+    tasks = {}
+    for name, what in all_tasks(rgb, args.large, args.reps):
+        tasks[name] = compare(*what)
+        show(name, tasks[name])
+    to_copy = max(tasks[f'cut 100 RGB, {kind}']['ours_to_copy'] for kind in ('freed', 'kept'))
+    ahead = all(min(task['relative'][rival] for rival in RIVALS) > 1 for task in tasks.values())
+    goals = {'cutting 100 RGB images is at most 1.8x np.copy': to_copy <= 1.8,
+             'ahead of patchify, tiler and MONAI everywhere': ahead}
+    show_goals(goals)
+    packages = {rival: version(rival) for rival in RIVALS}
+    write_result({'source': source, 'tasks': tasks, 'goals': goals}, args.json, under=None, packages=packages,
+                 threads=torch.get_num_threads())
 
 
-if __name__ == '__main__': main()
+if __name__ == '__main__':
+    finish(main)

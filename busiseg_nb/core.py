@@ -18,12 +18,12 @@ import numpy as np
 CLASSES = ('background', 'benign', 'malignant')    # a class's place is its pixel value in a label mask
 VALUES = {name: i for i, name in enumerate(CLASSES)}
 LABELS = ('benign', 'malignant', 'normal')         # the folders of BUSI, hence the labels of whole images
-COLOURS = ((0, 0, 0), (86, 180, 233), (230, 120, 0))  # RGB: black, sky blue, orange: apart for colour-blind readers
+COLOURS = ((0, 0, 0), (86, 180, 233), (230, 120, 0))   # RGB: black, sky blue, orange, for colour-blind too
 MORE_COLOURS = ((0, 158, 115), (240, 228, 66), (204, 121, 167), (0, 114, 178), (213, 94, 0))
 
 
 def class_names_for(classes: int) -> tuple: # logits of a network; 1 is the binary form
-    "The names that classes have unless they are given: the paper's three, or background and tumour, or numbers"
+    "The names of classes unless they are given: the paper's three, or background and tumour, or numbers"
     if classes == len(CLASSES):
         return CLASSES
     if classes < len(CLASSES):
@@ -33,7 +33,8 @@ def class_names_for(classes: int) -> tuple: # logits of a network; 1 is the bina
 
 def colours_of(classes: int) -> list: # RGB per class
     "Colours for any number of classes: `COLOURS`, then others that stay apart for colour-blind readers"
-    return [*COLOURS, *(MORE_COLOURS[i % len(MORE_COLOURS)] for i in range(classes - len(COLOURS)))][:classes]
+    more = [MORE_COLOURS[i % len(MORE_COLOURS)] for i in range(classes - len(COLOURS))]
+    return [*COLOURS, *more][:classes]
 
 # %% ../nbs/00_core.ipynb #bb293fc9
 def one_line(text) -> str:
@@ -55,7 +56,7 @@ class BusisegError(ValueError):
         "The same error about another thing, such as the file that holds it"
         return type(self)(what, self.problem, self.remedy)
 
-    def __str__(self):                                      # fastai puts lines of its own before what a callback raises
+    def __str__(self): # of the fields alone: fastai puts lines of its own before what a callback raises
         line = f'{self.what}: {self.problem}' if self.problem else self.what
         return f'{line}; {self.remedy}' if self.remedy else line
 
@@ -110,7 +111,8 @@ def moved(module: str, # that is asked
     "What has moved, with a `DeprecationWarning`; `AttributeError` for what never was there"
     for new, names in table.items():
         if name in names:
-            warnings.warn(f'{name} has moved from busiseg_nb.{module} to busiseg_nb.{new}', DeprecationWarning, stacklevel=3)
+            text = f'{name} has moved from busiseg_nb.{module} to busiseg_nb.{new}'
+            warnings.warn(text, DeprecationWarning, stacklevel=3)
             return getattr(import_module(f'busiseg_nb.{new}'), name)
     raise AttributeError(f'module busiseg_nb.{module} has no attribute {name!r}')
 

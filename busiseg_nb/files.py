@@ -30,7 +30,7 @@ def cannot_write(path, # what could not be written
     "Raise `BusisegError`, or `DiskFull`, for an error of the file system; return for any other"
     number = getattr(error, 'errno', None)
     full = isinstance(error, DiskFull) or number in (errno.ENOSPC, errno.EDQUOT)
-    if not (full or number or isinstance(error, BusisegError)):          # libraries that write by themselves lose the number
+    if not (full or number or isinstance(error, BusisegError)):   # libraries that write lose the number
         full = os.strerror(errno.ENOSPC) in str(error) or shutil.disk_usage(Path(path).parent).free < 2**16
     why = f'cannot be written ({error.strerror if number else "No space left on device"})'
     if full:
@@ -69,7 +69,7 @@ def _open_temporary(tmp, folder):
 
 
 def _temporary(path, folder): # (where to write, an open file that keeps it locked)
-    "Make and lock an empty temporary file or folder beside `path`, once nobody else has it; without locks, one named anew"
+    "Make and lock an empty temporary file or folder beside `path`, once nobody has it"
     tmp = path.parent/f'.busiseg.{path.name}'
     while fcntl:
         fd = _open_temporary(tmp, folder)
@@ -87,7 +87,7 @@ def _temporary(path, folder): # (where to write, an open file that keeps it lock
                 return tmp, fd
             _drop(tmp, folder)                       # a killed process left it
         os.close(fd)
-    tmp = path.parent/f'.busiseg-{secrets.token_hex(4)}.{path.name}'
+    tmp = path.parent/f'.busiseg-{secrets.token_hex(4)}.{path.name}'   # without locks, a new name
     if folder:
         tmp.mkdir()
     return tmp, None
@@ -96,7 +96,7 @@ def _temporary(path, folder): # (where to write, an open file that keeps it lock
 @contextlib.contextmanager
 def locked(folder, # one that exists
            wait: bool = True): # until another process lets go of it; otherwise `BlockingIOError`
-    "Hold a folder, one process at a time; however the process ends, the system lets go; without locks nothing is held"
+    "Hold a folder, one process at a time; the system lets go when it ends; without locks nothing is held"
     fd = os.open(folder, os.O_RDONLY) if fcntl else None
     try:
         if fcntl:
@@ -135,7 +135,7 @@ def _put(tmp, path, old):
 
 @contextlib.contextmanager
 def atomic_path(path, # the file (or, with `folder=True`, folder) that will stand there when all went well
-                folder: bool = False): # make a folder to fill instead of a file name to write; left empty, it changes nothing
+                folder: bool = False): # a folder to fill, not a file to write; left empty, it changes nothing
     "A temporary path beside `path`, renamed to it on success and removed on failure; one process at a time"
     given, path, fd = path, Path(os.path.abspath(path)), None
     old = path.parent/f'.busiseg-old.{path.name}'
@@ -202,7 +202,7 @@ def read_json(path):
         return json.loads(path.read_text(encoding='utf-8'))
     except OSError as e:
         fail(path, f'cannot be read ({e.strerror})', 'check the path')
-    except (ValueError, RecursionError) as e:       # of its characters, its grammar, or a number of too many digits
+    except (ValueError, RecursionError) as e:        # characters, grammar, a number of too many digits
         fail(path, f'is not JSON ({str(e)[:80]})', 'write it again with the command that made it')
 
 
@@ -230,4 +230,4 @@ def read_csv(path, # with these columns
 def natural(s: str) -> list:
     "Sort key that puts 'benign (2)' before 'benign (10)'"
     parts = re.split(r'(\d+)', s)
-    return [int(t) if i % 2 else t.lower() for i, t in enumerate(parts)] + [s]
+    return [[int(t) if i % 2 else t.lower() for i, t in enumerate(parts)], s]

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FORMS', 'CONVENTION_COLUMNS', 'group_draws', 'percentiles', 'support', 'no_interval', 'draw_scores', 'bootstrap',
            'interval_text', 'pooled_draws', 'triple', 'paired_difference', 'unpaired_draws', 'unpaired_difference',
-           'sum_by', 'score_conventions']
+           'sum_by', 'record_intervals', 'score_conventions']
 
 # %% ../nbs/06a_intervals.ipynb #551b8fb2
 import warnings
@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from .core import CLASSES, fail
-from .metrics import Counts, counts_from_frame, dice, iou
+from .metrics import SCORES, Counts, at, check_scores, counts_from_frame, dice, iou
 
 # %% ../nbs/06a_intervals.ipynb #6f8a814f
 def group_draws(
@@ -229,16 +229,7 @@ def unpaired_difference(
     number = min(_number_of(a, groups[0]), _number_of(b, groups[1]))
     return (draws[0], *_bounds(draws[1:], _refused(np.shape(first), held, number, of), .95))
 
-# %% ../nbs/06a_intervals.ipynb #2da748c3
-def _averages(index, kind):
-    "Name of each average for this kind of unit, with the unit of each row (None: pooled)"
-    out = {'pooled': None, 'mean over images': index['case'].to_numpy()}
-    if kind == 'tile':
-        tile = index['case'] + ' ' + index['row'].astype(str) + ' ' + index['col'].astype(str)
-        out['mean over tiles'] = tile.to_numpy()
-    return out
-
-
+# %% ../nbs/06a_intervals.ipynb #9ce7a345
 def sum_by(
     codes,     # (N,) numbers of groups
     x,         # (N,...) values
@@ -247,6 +238,52 @@ def sum_by(
     "Sums of `x` over the members of each group"
     out = np.zeros((G, *x.shape[1:]))
     np.add.at(out, codes, x)
+    return out
+
+
+def _summed(score, kept, drawn):
+    "(1+n,) values of a score that is reduced from sums, and how many groups have something to say"
+    codes, times = drawn
+    sums = sum_by(codes, np.array([score.function(r) for r in kept], float), times.shape[1])
+    values = np.concatenate([[score.reduce(sums.sum(0))], score.reduce(times @ sums)])
+    return values, int((sums != 0).any(1).sum())
+
+
+def _redrawn(score, kept, drawn):
+    "(1+n,) values of a score of all records, and how many groups there are"
+    codes, times = drawn
+    rows = np.array([score.function(r) for r in kept], float)
+    often = times[:, codes]
+    values = [score.reduce(rows), *(score.reduce(np.repeat(rows, row, 0)) for row in often)]
+    return np.array(values, float), times.shape[1]
+
+
+def record_intervals(
+    records,               # of `metrics.case_scores`, each with 'case' and, where it has one, 'group'
+    names=None,            # of scores; default every line of `SCORES` that reads records
+    peak: float = 0.,      # operating point: lesions with at least this peak are kept
+    smallest: int = 0,     # pixels: and with at least this area
+    n: int = 2000,
+    seed: int = 0,
+) -> dict:                 # name -> (value, low, high); the bounds None where there is no interval
+    "Scores of records at an operating point, with 95 % intervals over groups"
+    names = check_scores(names or [k for k, s in SCORES.items() if s.needs != 'counts'], ('case', 'cases'))
+    groups = [str(r.get('group') or r.get('case', i)) for i, r in enumerate(records)]
+    kept = [at(r, peak, smallest) for r in records]
+    drawn, out = group_draws(groups, n, seed), {}
+    for name in names:
+        score = SCORES[name]
+        values, contribute = (_summed if score.needs == 'case' else _redrawn)(score, kept, drawn)
+        out[name] = triple(values, refused=contribute < 2)
+    return out
+
+# %% ../nbs/06a_intervals.ipynb #2da748c3
+def _averages(index, kind):
+    "Name of each average for this kind of unit, with the unit of each row (None: pooled)"
+    out = {'pooled': None, 'mean over images': index['case'].to_numpy()}
+    if kind == 'tile':
+        tile = index['case'] + ' ' + index['row'].astype(str) + ' ' + index['col'].astype(str)
+        out['mean over tiles'] = tile.to_numpy()
     return out
 
 

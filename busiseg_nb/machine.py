@@ -82,9 +82,9 @@ def is_main() -> bool:
 
 @functools.cache
 def _join(partial_state): # `PartialState` of accelerate
-    "Meet the other processes; they are left in order at the end, as threads of gloo that outlive the interpreter abort it"
+    "Meet the other processes; leave them in order at the end: threads of gloo that go on after it abort it"
     import torch
-    gpu = torch.cuda.is_available()                  # objects travel by gloo also where tensors travel by NCCL
+    gpu = torch.cuda.is_available()        # objects travel by gloo also where tensors travel by NCCL
     more = {'backend': 'cuda:nccl,cpu:gloo'} if gpu else {}
     state = partial_state(cpu=not gpu, timeout=timedelta(days=1), **more)
     atexit.register(state.destroy_process_group)
@@ -111,8 +111,8 @@ def _exchange(told):
 
 
 def gather(x, # what this process has to tell
-           error: BusisegError = None) -> list: # why it cannot go on; returns one per process, in order, the same in all
-    "What every process passes; all must call it, each waits for the others, and an error of one is raised in all"
+           error: BusisegError = None) -> list: # why it cannot go on; returns one per process, in order
+    "What every process passes: all call it, each waits for the others, and an error of one is raised in all"
     if processes()[1] == 1:
         return [x]
     told = _exchange((x, error and (error.what, error.problem, error.remedy)))
@@ -124,7 +124,7 @@ def gather(x, # what this process has to tell
 
 @contextlib.contextmanager
 def agreed():
-    "A `BusisegError` that one process meets in this block is raised in all of them: none waits for one that has gone"
+    "A `BusisegError` of one process in this block is raised in all of them: none waits for one that has gone"
     try:
         yield
     except _AgreedError:
@@ -147,7 +147,8 @@ def main_first(f, *args, **kwargs):
 def _git(*arguments):
     "What git prints in the checkout that this package runs from"
     here = Path(__file__).resolve().parent.parent if '__file__' in globals() else Path.cwd()
-    return subprocess.run(['git', '-C', str(here), *arguments], capture_output=True, text=True, timeout=10).stdout.strip()
+    run = subprocess.run(['git', '-C', str(here), *arguments], capture_output=True, text=True, timeout=10)
+    return run.stdout.strip()
 
 
 def _git_commit():
@@ -161,7 +162,8 @@ def _git_commit():
         return None
 
 
-PACKAGES = ('busiseg_nb', 'torch', 'torchvision', 'fastai', 'segmentation-models-pytorch', 'timm', 'numpy', 'pillow')
+PACKAGES = ('busiseg_nb', 'torch', 'torchvision', 'fastai', 'segmentation-models-pytorch', 'timm', 'numpy',
+            'pillow')
 
 
 def _version(name):
@@ -188,8 +190,8 @@ def hardware() -> dict: # processor, cores, memory in GB, accelerator
 
 def provenance(command: str = None, # what was run; default this process's arguments
                **more) -> dict:
-    "Command, time, versions, hardware and commit of a run, plus whatever `more` holds (config, seed, data fingerprint)"
-    arguments = [f'.../{Path(a).name}' if os.path.isabs(a) else a for a in sys.argv[1:]]   # no paths of one machine
+    "Command, time, versions, hardware and commit of a run, and what `more` holds (config, seed, …)"
+    arguments = [f'.../{Path(a).name}' if os.path.isabs(a) else a for a in sys.argv[1:]]   # nobody's paths
     return {'command': command or ' '.join([Path(sys.argv[0]).name, *arguments]),
             'date': time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime()), 'python': platform.python_version(),
             'versions': {n: v for n in PACKAGES if (v := _version(n))},

@@ -19,31 +19,49 @@ from .images import save_mask
 # %% ../nbs/00d_phantom.ipynb #9be69003
 _ANGLES = np.linspace(-np.pi, np.pi, 721)
 
-def _smooth(rng, shape, # (H,W)
-            cell, # (height, width) of a typical blob, pixels
-           ):
+
+def _smooth(rng, # numpy.random.Generator
+            shape, # (H,W)
+            cell): # (height, width) of a typical blob, pixels
     "(H,W) float32 noise, mean 0 and variance 1, that varies over about a `cell`"
     def basis(n, c):
         at = (np.arange(int(n/c) + 4) - 1.5)*c
         b = np.exp(-.5*((np.arange(n)[:, None] - at)/(.7*c))**2).astype(np.float32)
         return b/np.linalg.norm(b, axis=1, keepdims=True)
-    rows, cols = (basis(n, max(c, 1)) for n, c in zip(shape, cell))
+    rows, cols = (basis(n, max(c, 1)) for n, c in zip(shape, cell, strict=True))
     return rows @ rng.standard_normal((rows.shape[1], cols.shape[1]), np.float32) @ cols.T
+
 
 def _step(x):
     "From 0 to 1 around `x` = 0"
     return 1/(1 + np.exp(-np.clip(x, -30, 30)))
 
 # %% ../nbs/00d_phantom.ipynb #d187a4de
+def _depth(h):
+    "(H,1) float32: the middle of each row, as a fraction of the height"
+    return ((np.arange(h) + .5)/h).astype(np.float32)[:, None]
+
+
 def _layers(rng, shape):
-    "(H,W) float32 echo level in dB of flat layers, and the depths (fractions) of fat's, gland's and muscle's lower edge"
-    h, w = shape; y = ((np.arange(h) + .5)/h).astype(np.float32)[:, None]
+    "(H,W) float32 echo level in dB of flat layers; depths (fractions) of fat's, gland's, muscle's lower edge"
+    h, w = shape
+    y = _depth(h)
     skin, fat = rng.uniform(.03, .055), rng.uniform(.14, .32)
-    gland = fat + rng.uniform(.27, .4); muscle = gland + rng.uniform(.1, .2)
-    noise = lambda cy, cx: _smooth(rng, shape, (cy*h, cx*h))
-    below = lambda edge, soft: _step((y - edge)/soft)
-    line = lambda at, width: np.exp(-((y - at)/width)**2)
-    septa = lambda cy, cx, thin: np.exp(-(noise(cy, cx)/thin)**2)*_step(3*noise(2*cy, cx))   # thin closed curves, in patches
+    gland = fat + rng.uniform(.27, .4)
+    muscle = gland + rng.uniform(.1, .2)
+
+    def noise(cy, cx):
+        return _smooth(rng, shape, (cy*h, cx*h))
+
+    def below(edge, soft):
+        return _step((y - edge)/soft)
+
+    def line(at, width):
+        return np.exp(-((y - at)/width)**2)
+
+    def septa(cy, cx, thin):                                   # thin closed curves, in patches
+        return np.exp(-(noise(cy, cx)/thin)**2)*_step(3*noise(2*cy, cx))
+
     lobes = -4 + 1.5*noise(.06, .15) + 14*septa(.04, .2, .16) + noise(.007, .02)
     glandular = (3 + rng.uniform(2, 4)*noise(.06, .12) + 11*septa(.022, .16, .3) + 11*septa(.035, .1, .2)
                  - 6*np.maximum(noise(.022, .06) - .7, 0) + 1.5*noise(.007, .02))
@@ -51,34 +69,51 @@ def _layers(rng, shape):
     wall = -12 + 3*noise(.08, .2) + 10*septa(.02, .3, .2)
     e = lobes
     for top, soft, layer in ((fat, .012, glandular), (gland, .008, striae), (muscle, .008, wall)):
-        b = below(top, soft); e = (1 - b)*e + b*layer
-    e = e + line(fat, .006)*4*_step(2*noise(.3, .2)) + (line(gland, .005)*8 + line(muscle, .006)*13)*_step(1 + 2*noise(.3, .25))
-    s = below(skin, .004); e = (1 - s)*(3 + noise(.01, .3)) + s*e
+        b = below(top, soft)
+        e = (1 - b)*e + b*layer
+    e = (e + line(fat, .006)*4*_step(2*noise(.3, .2))
+         + (line(gland, .005)*8 + line(muscle, .006)*13)*_step(1 + 2*noise(.3, .25)))
+    s = below(skin, .004)
+    e = (1 - s)*(3 + noise(.01, .3)) + s*e
     return e + 10*line(.006, .008) + 9*line(skin, .006), (fat, gland, muscle)
+
 
 def _bend(rng, e): # (H,W) flat
     "(H,W) `e` with its rows displaced by slow and fast waves that leave the skin nearly flat"
-    h, w = e.shape; y = ((np.arange(h) + .5)/h).astype(np.float32)[:, None]
+    h, w = e.shape
+    y = _depth(h)
     tilt = rng.normal(0, .04)*np.linspace(-1, 1, w, dtype=np.float32)
-    shift = (.03*_smooth(rng, e.shape, (.35*h, .4*h)) + .008*_smooth(rng, e.shape, (.07*h, .12*h)) + tilt)*np.minimum(1, y/.2)
-    at = np.clip((y + shift)*h - .5, 0, h - 1.001); i = at.astype(np.intp); t = at - i
+    waves = .03*_smooth(rng, e.shape, (.35*h, .4*h)) + .008*_smooth(rng, e.shape, (.07*h, .12*h))
+    shift = (waves + tilt)*np.minimum(1, y/.2)
+    at = np.clip((y + shift)*h - .5, 0, h - 1.001)
+    i = at.astype(np.intp)
+    t = at - i
     return (1 - t)*np.take_along_axis(e, i, 0) + t*np.take_along_axis(e, i + 1, 0)
 
 # %% ../nbs/00d_phantom.ipynb #ff1ed84b
-def _outline(rng, label:str, area:float): # area in pixels
+def _outline(rng, label: str, area: float): # area in pixels
     "(721,) radius in pixels over `_ANGLES` of a lesion of that area"
     bad = label == 'malignant'
-    ratio, turn = (rng.uniform(.7, 1.5), rng.uniform(-.8, .8)) if bad else (rng.uniform(1.25, 2.2), rng.normal(0, .12))
+    if bad:
+        ratio, turn = rng.uniform(.7, 1.5), rng.uniform(-.8, .8)
+    else:
+        ratio, turn = rng.uniform(1.25, 2.2), rng.normal(0, .12)
     t = _ANGLES - turn
     r = 1/np.hypot(np.cos(t)/ratio, np.sin(t))
-    wave = sum(rng.normal(0, (.2 if bad else .07)/k)*np.cos(k*_ANGLES + rng.uniform(0, 6.3)) for k in range(2, 14 if bad else 5))
+    rough = .2 if bad else .07
+    waves = range(2, 14 if bad else 5)                         # so many around the outline
+    wave = sum(rng.normal(0, rough/k)*np.cos(k*_ANGLES + rng.uniform(0, 6.3)) for k in waves)
     for _ in range(rng.integers(3, 9)*(rng.random() < .7) if bad else 0):   # spicules
         d = np.abs((_ANGLES - rng.uniform(-np.pi, np.pi) + np.pi) % (2*np.pi) - np.pi)
         wave = wave + rng.uniform(.05, .4)*np.exp(-(d/rng.uniform(.08, .25))**1.3)
     r = r*np.clip(1 + wave, .45, 2)
     return r*np.sqrt(area/(.5*np.mean(r**2)*2*np.pi))
 
-def _place(rng, r, shape, others): # r (721,) pixels; others: distance fields of the lesions already there
+
+def _place(rng, # numpy.random.Generator
+           r, # (721,) radius in pixels
+           shape, # (H,W)
+           others): # distance fields of the lesions already there
     "(H,W) distance in pixels from the outline (negative inside), angle, outline used; shrinks until it fits"
     h, w = shape
     for _ in range(100):
@@ -86,29 +121,39 @@ def _place(rng, r, shape, others): # r (721,) pixels; others: distance fields of
         lo, hi = np.array([.1*h - y.min(), .03*w - x.min()]), np.array([.82*h - y.max(), .97*w - x.max()])
         if (lo < hi).all():
             cy, cx = lo + (hi - lo)*(rng.beta(1.6, 2.2), rng.uniform())
-            dy, dx = np.ogrid[:h, :w]; dy, dx = (dy - cy).astype(np.float32), (dx - cx).astype(np.float32)
+            dy, dx = np.ogrid[:h, :w]
+            dy, dx = (dy - cy).astype(np.float32), (dx - cx).astype(np.float32)
             angle = np.arctan2(dy, dx)
             d = np.hypot(dy, dx) - np.interp(angle, _ANGLES, r).astype(np.float32)
-            if (d < 0).sum() < 9: break
-            if all((o[d < 0] > 5).all() for o in others): return d, angle, r
+            if (d < 0).sum() < 9:
+                break
+            if all((o[d < 0] > 5).all() for o in others):
+                return d, angle, r
         r = r*.93
     fail(f'size {h}x{w}', 'has no room for the lesions', 'ask for fewer lesions or a larger image')
 
 # %% ../nbs/00d_phantom.ipynb #7590d050
-def _draw_lesion(rng, label:str, e, loss, d, angle, r):
+def _draw_lesion(rng, label: str,
+                 tissue, # (echo level, attenuation per row), both (H,W), dB
+                 place): # what `_place` returns
     "Echo level and attenuation per row (both (H,W), dB) with the lesion in them"
-    h, w = e.shape; px = h/470; bad = label == 'malignant'
-    rays = np.interp(angle, _ANGLES, np.tanh(_smooth(rng, (1, 721), (1, 14))[0])).astype(np.float32)   # the margin varies around it
-    inside = _step(-d/(rng.uniform(2, 5)*(1 + .6*rays) + 1 if bad else rng.uniform(.7, 1.8))/px)
+    (e, loss), (d, angle, r) = tissue, place
+    px = e.shape[0]/470
+    bad = label == 'malignant'
+    ray = np.tanh(_smooth(rng, (1, 721), (1, 14))[0])          # the margin varies around it
+    rays = np.interp(angle, _ANGLES, ray).astype(np.float32)
+    soft = rng.uniform(2, 5)*(1 + .6*rays) + 1 if bad else rng.uniform(.7, 1.8)
+    inside = _step(-d/soft/px)
     level = rng.uniform(-17, -9) if bad else rng.choice((rng.uniform(-16, -8), -24), p=(.8, .2))
-    texture = (rng.uniform(2.5, 4.5) if bad else rng.uniform(.5, 1.5))*_smooth(rng, e.shape, (11*px, 18*px))
+    strength = rng.uniform(2.5, 4.5) if bad else rng.uniform(.5, 1.5)
+    texture = strength*_smooth(rng, e.shape, (11*px, 18*px))
     e = (1 - inside)*e + inside*(level + texture)
     if bad:
         wide = rng.uniform(6, 16)*px
         e = e + rng.uniform(2, 6)*(1 + .8*rays)*np.exp(-((d - wide)/wide)**2)*(1 - inside)
         below = rng.uniform(5, 18) if rng.random() < .7 else rng.uniform(-5, 3)
     else:
-        facing = .35 + .65*np.abs(np.sin(angle))               # a capsule is brightest where it faces the probe
+        facing = .35 + .65*np.abs(np.sin(angle))           # a capsule is brightest where it faces the probe
         e = e + rng.uniform(4, 9)*facing*np.exp(-(d/(1.8*px))**2)
         below = rng.uniform(-9, -2)
         edge = np.exp(-(d/(4*px))**2)*np.maximum(np.abs(np.cos(angle)) - .9, 0)*10
@@ -118,142 +163,209 @@ def _draw_lesion(rng, label:str, e, loss, d, angle, r):
 # %% ../nbs/00d_phantom.ipynb #cf7b5046
 def _distract(rng, e, loss, edges): # edges: depths from `_layers`
     "Echo level and attenuation with unlabelled fat lobules, vessels, ligament shadows and sometimes a rib"
-    h, w = e.shape; px = h/470; y, x = (a.astype(np.float32) for a in np.ogrid[:h, :w]); fat, gland, muscle = edges
+    h, w = e.shape
+    px = h/470
+    y, x = (a.astype(np.float32) for a in np.ogrid[:h, :w])
+    fat, gland, muscle = edges
+
     def oval(cy, cx, ry, rx):
         tilt = rng.normal(0, .15)*(x - cx)
         return (np.sqrt(((y - cy - tilt)/ry)**2 + ((x - cx)/rx)**2) - 1)*ry
+
     for _ in range(rng.poisson(1.6)):                          # fat lobules in the gland
-        d = oval(rng.uniform(fat, gland)*h, rng.uniform(0, w), rng.uniform(.03, .07)*h, rng.uniform(.07, .2)*h)
+        cy, cx = rng.uniform(fat, gland)*h, rng.uniform(0, w)
+        d = oval(cy, cx, rng.uniform(.03, .07)*h, rng.uniform(.07, .2)*h)
         e = e + (rng.uniform(-4, -2) - e)*_step(-d/(rng.uniform(2, 5)*px))*.85
     for _ in range(rng.poisson(.8)):                           # vessels
         r = rng.uniform(.008, .018)*h
         d = oval(rng.uniform(fat, muscle)*h, rng.uniform(0, w), r, r*rng.uniform(1.2, 4))
-        e = e + (rng.uniform(-20, -8) - e)*_step(-d/(1.5*px)) + rng.uniform(0, 6)*np.exp(-((d - 2*px)/(2*px))**2)
+        e = (e + (rng.uniform(-20, -8) - e)*_step(-d/(1.5*px))
+             + rng.uniform(0, 6)*np.exp(-((d - 2*px)/(2*px))**2))
     for _ in range(rng.poisson(1.5)):                          # ligaments
         at, wide = rng.uniform(.05, gland)*h, rng.uniform(.015, .09)*w
-        loss = loss + rng.uniform(3, 9)/h*8*(np.abs(y - at) < h/16)*np.exp(-((x - rng.uniform(0, w))/wide)**2)
+        dark = rng.uniform(3, 9)/h*8*(np.abs(y - at) < h/16)
+        loss = loss + dark*np.exp(-((x - rng.uniform(0, w))/wide)**2)
     if rng.random() < .3:                                      # a rib
         d = oval(rng.uniform(muscle + .06, 1)*h, rng.uniform(0, w), .07*h, rng.uniform(.12, .22)*h)
-        e = e + 12*np.exp(-(d/(4*px))**2)*_step(-(y - (muscle + .1)*h)/(8*px)); loss = loss + 40/h*_step(-d/px)
+        e = e + 12*np.exp(-(d/(4*px))**2)*_step(-(y - (muscle + .1)*h)/(8*px))
+        loss = loss + 40/h*_step(-d/px)
     return e, loss
 
-# %% ../nbs/00d_phantom.ipynb #84648544
+# %% ../nbs/00d_phantom.ipynb #6406bbaf
+def _look(rng, shape, sy, sx):
+    "(H,W) float32 power of complex noise, smoothed over `sy` rows and `sx` columns"
+    power = 0
+    for _ in range(2):
+        g = rng.standard_normal(shape, np.float32)
+        for axis, s in enumerate((sy, sx)):
+            g = ndimage.gaussian_filter1d(g, max(s, .45), axis, mode='wrap', truncate=3)
+        power = power + g**2
+    return power/power.mean()
+
+
 def _speckle(rng, shape):
-    "(H,W) float32 speckle in dB: the logarithm of a Rayleigh-like envelope, wider than tall, coarser with depth"
-    h, w = shape; px = h/470; half = (h, w//2 + 2)              # made on every second column: it varies slowly along rows
+    "(H,W) float32 speckle in dB: logarithm of a Rayleigh-like envelope, wider than tall, coarser with depth"
+    h, w = shape
+    px = h/470
+    half = (h, w//2 + 2)                                   # every second column: it varies slowly along rows
     deep = np.linspace(.15, .75, h, dtype=np.float32)[:, None]
-    def look(sy, sx):
-        power = 0
-        for _ in range(2):
-            g = rng.standard_normal(half, np.float32)
-            for axis, s in enumerate((sy, sx)): g = ndimage.gaussian_filter1d(g, max(s, .45), axis, mode='wrap', truncate=3)
-            power = power + g**2
-        return power/power.mean()
-    power = (1 - deep)*look(1.4*px, 1.6*px) + deep*look(1.7*px, 2.6*px)
+    power = (1 - deep)*_look(rng, half, 1.4*px, 1.6*px) + deep*_look(rng, half, 1.7*px, 2.6*px)
     full = np.empty((h, 2*half[1] - 1), np.float32)
-    full[:, ::2] = power; full[:, 1::2] = (power[:, 1:] + power[:, :-1])/2
+    full[:, ::2] = power
+    full[:, 1::2] = (power[:, 1:] + power[:, :-1])/2
     return 10*np.log10(full[:, 1:w + 1] + 1e-3)
 
 # %% ../nbs/00d_phantom.ipynb #54470916
-def phantom_image(label:str, # 'benign', 'malignant' or 'normal'
-                  size=(470, 560), # (H,W) pixels
-                  seed=0, # non-negative integer, or several of them; the tissue depends on it alone, not on `label`
-                  lesions=None, # how many; None: one, or none in a normal image
-                 ) -> tuple: # img (H,W) uint8; list of (H,W) bool masks, one per lesion
-    "A synthetic B-mode image and its exact masks; `BusisegError` for a label, size or number that cannot be"
-    if label not in LABELS: fail(label, 'is no label', f'use one of {", ".join(LABELS)}')
+def _generators(label, size, seed, lesions): # as given to `phantom_image`
+    "The number of lesions and the generators of tissue and lesions, once all that was asked for can be"
+    if label not in LABELS:
+        fail(label, 'is no label', f'use one of {", ".join(LABELS)}')
     lesions = int(label != 'normal') if lesions is None else lesions
     if (label == 'normal') != (lesions == 0) or lesions < 0:
-        fail(f'lesions={lesions}', f'does not go with {label}', 'a tumour image has one or more, a normal image none')
-    h, w = size
-    if min(h, w) < 32: fail(f'size {h}x{w}', 'is too small', 'ask for 32x32 pixels or more')
-    try: rng, lrng = np.random.default_rng(seed).spawn(2)          # tissue, lesions
-    except (TypeError, ValueError): fail(f'seed {seed}', 'is no seed', 'give an integer of 0 or more')
-    e, edges = _layers(rng, (h, w))
-    e, loss = _distract(rng, _bend(rng, e), np.zeros((h, w), np.float32), edges)
-    share = lrng.lognormal(*((np.log(.127), .6) if label == 'malignant' else (np.log(.047), .8)))
-    fields = []
-    for _ in range(lesions):
-        r = _outline(lrng, label, np.clip(share, .008, .38)/lesions**.5*h*w)
-        d, angle, r = _place(lrng, r, (h, w), fields); fields.append(d)
-        e, loss = _draw_lesion(lrng, label, e, loss, d, angle, r)
-    y, x = ((np.arange(n, dtype=np.float32) + .5)/n for n in (h, w)); y = y[:, None]
+        fail(f'lesions={lesions}', f'does not go with {label}',
+             'a tumour image has one or more, a normal image none')
+    if min(size) < 32:
+        fail('size {}x{}'.format(*size), 'is too small', 'ask for 32x32 pixels or more')
+    try:
+        return lesions, *np.random.default_rng(seed).spawn(2)
+    except (TypeError, ValueError):
+        fail(f'seed {seed}', 'is no seed', 'give an integer of 0 or more')
+
+
+def _gray(rng, e, loss): # echo level, attenuation per row: both (H,W), dB
+    "(H,W) uint8: the echo less what lies above it, with speckle and the machine's gain"
+    h, w = e.shape
+    y = _depth(h)
+    x = (np.arange(w, dtype=np.float32) + .5)/w
     fade = rng.uniform(8, 24)*np.maximum(y - rng.uniform(.25, .5), 0)**1.5*2
-    contact = rng.choice((0, 12), p=(.65, .35))*_step(((x if rng.random() < .5 else 1 - x) - rng.uniform(.85, 1))*25)
+    side = rng.choice((0, 12), p=(.65, .35))                   # poor contact at one side
+    contact = side*_step(((x if rng.random() < .5 else 1 - x) - rng.uniform(.85, 1))*25)
     shade = ndimage.gaussian_filter1d(np.cumsum(loss, 0, dtype=np.float32), 5*h/470, 1)
-    db = e + 2*_smooth(rng, (h, w), (.5*h, .4*h)) - shade - fade - contact*np.minimum(1, 4*y) + rng.uniform(.65, .95)*_speckle(rng, (h, w))
+    db = (e + 2*_smooth(rng, (h, w), (.5*h, .4*h)) - shade - fade - contact*np.minimum(1, 4*y)
+          + rng.uniform(.65, .95)*_speckle(rng, (h, w)))
     gray = rng.uniform(75, 135) + rng.uniform(3.8, 5)*db
     gray = 14*np.logaddexp(gray/14, .5)                        # the noise floor
-    return np.clip(gray, 4, 255).round().astype(np.uint8), [f < 0 for f in fields]
+    return np.clip(gray, 4, 255).round().astype(np.uint8)
+
+
+def phantom_image(label: str, # 'benign', 'malignant' or 'normal'
+                  size=(470, 560), # (H,W) pixels, 32 or more
+                  seed=0, # integer of 0 or more, or several; the tissue depends on it alone, not on `label`
+                  lesions: int = None, # how many; None: one, or none in a normal image
+                 ) -> tuple: # img (H,W) uint8; list of (H,W) bool masks, one per lesion
+    "A synthetic B-mode image and its exact masks; `BusisegError` for a label, size or number that cannot be"
+    h, w = size
+    lesions, rng, lesion_rng = _generators(label, size, seed, lesions)
+    e, edges = _layers(rng, (h, w))
+    e, loss = _distract(rng, _bend(rng, e), np.zeros((h, w), np.float32), edges)
+    share = lesion_rng.lognormal(*((np.log(.127), .6) if label == 'malignant' else (np.log(.047), .8)))
+    fields = []
+    for _ in range(lesions):
+        r = _outline(lesion_rng, label, np.clip(share, .008, .38)/lesions**.5*h*w)
+        place = _place(lesion_rng, r, (h, w), fields)
+        fields.append(place[0])
+        e, loss = _draw_lesion(lesion_rng, label, (e, loss), place)
+    return _gray(rng, e, loss), [f < 0 for f in fields]
 
 # %% ../nbs/00d_phantom.ipynb #4f3493ac
-def _phantom_case(seed:int, label:str, number:int, scale:float):
+def _phantom_case(seed: int, label: str, number: int, scale: float):
     "Image and masks of one case: they depend on nothing but these four"
-    rng = np.random.default_rng((seed, LABELS.index(label), number))
+    key = (seed, LABELS.index(label), number)
+    rng = np.random.default_rng(key)
     h = np.clip(rng.normal(495, 62), 310, 719)
     w = np.clip(h*np.clip(rng.normal(1.18, .16), .5, 1.9), 190, 1048)
-    several = {'benign': 2 + (number % 100 == 27) if number % 25 == 2 else 1, 'malignant': 1 + (number % 50 == 3), 'normal': 0}
-    return phantom_image(label, (max(32, round(h*scale)), max(32, round(w*scale))), (seed, LABELS.index(label), number, 1), several[label])
+    size = max(32, round(h*scale)), max(32, round(w*scale))
+    lesions = {'benign': 2 + (number % 100 == 27) if number % 25 == 2 else 1,
+               'malignant': 1 + (number % 50 == 3), 'normal': 0}
+    return phantom_image(label, size, (*key, 1), lesions[label])
+
 
 def _stamp(root):
     "What the phantom in `root` was made with; empty where there is none"
-    try: have = read_json(Path(root)/'phantom.json')
-    except BusisegError: return {}
+    try:
+        have = read_json(Path(root)/'phantom.json')
+    except BusisegError:
+        return {}
     return have if isinstance(have, dict) and 'phantom' in have else {}
+
+
+def _write_case(folder, # of its label
+                name: str, img, masks):
+    "Write a case as BUSI's archive has it: 1-bit masks, numbered from the second; black RGB without lesion"
+    Image.fromarray(img).save(folder/f'{name}.png', compress_level=1)
+    for i, mask in enumerate(masks):
+        number = f'_{i}' if i else ''
+        Image.fromarray(mask).save(folder/f'{name}_mask{number}.png')
+    if not masks:
+        Image.new('RGB', img.shape[::-1]).save(folder/f'{name}_mask.png')
+
 
 def make_phantom(root, # the folder to make
                  n=(40, 30, 16), # how many benign, malignant and normal images
-                 seed:int=0, # non-negative
-                 scale:float=1., # of the sizes: .5 is quick
+                 seed: int = 0, # 0 or more
+                 scale: float = 1., # of the sizes: .5 is quick
                 ) -> Path: # `root`
-    "Make a data set in BUSI's folder layout, or reuse the same one; never replaces a folder that is not a phantom"
-    root = Path(root); n = tuple(int(k) for k in n)
+    "Make a data set in BUSI's layout, or reuse the same one; never replaces a folder that is not a phantom"
+    root, n = Path(root), tuple(int(k) for k in n)
     if len(n) != 3 or min(n) < 0 or seed < 0 or not 0 < scale <= 4:
-        fail(f'n={n}, seed={seed}, scale={scale}', 'make no phantom', 'give three counts, a seed of 0 or more, a scale in (0, 4]')
+        fail(f'n={n}, seed={seed}, scale={scale}', 'make no phantom',
+             'give three counts, a seed of 0 or more, a scale in (0, 4]')
     wanted = {'phantom': 3, 'n': list(n), 'seed': int(seed), 'scale': float(scale)}
     have = _stamp(root)
-    if {k: have.get(k) for k in wanted} == wanted and have.get('files') == len(list(root.glob('*/*.png'))): return root
+    if {k: have.get(k) for k in wanted} == wanted and have.get('files') == len(list(root.glob('*/*.png'))):
+        return root
     if not have and (root.is_file() or root.is_dir() and any(root.iterdir())):
         fail(root, 'is there and is not a phantom', 'name a folder that does not exist yet')
     with atomic_path(root, folder=True) as tmp:
-        for label, k in zip(LABELS, n):
+        for label, count in zip(LABELS, n, strict=True):
             (tmp/label).mkdir()
-            for i in range(1, k + 1):
-                img, masks = _phantom_case(seed, label, i, scale)
-                Image.fromarray(img).save(tmp/label/f'{label} ({i}).png', compress_level=1)
-                for j, m in enumerate(masks): Image.fromarray(m).save(tmp/label/f'{label} ({i})_mask{f"_{j}" if j else ""}.png')
-                if not masks: Image.new('RGB', img.shape[::-1]).save(tmp/label/f'{label} ({i})_mask.png')   # as in BUSI
+            for i in range(1, count + 1):
+                _write_case(tmp/label, f'{label} ({i})', *_phantom_case(seed, label, i, scale))
         write_json({**wanted, 'files': len(list(tmp.glob('*/*.png')))}, tmp/'phantom.json')
     return root
 
 # %% ../nbs/00d_phantom.ipynb #21a395fc
-def xray_image(size:int=128, # side in pixels
-               seed:int=0) -> tuple: # (S,S) uint8; (S,S) uint8: 0 background, 1 mass, 2 calcification
-    "An X-ray-like phantom: one image in six has no finding, the others a mass, a cluster of calcifications or both"
-    rng = np.random.default_rng(seed); s, kind = size, seed % 6
-    y, x = (np.mgrid[:s, :s] + .5)/s
+def xray_image(size: int = 128, # side in pixels
+               seed: int = 0) -> tuple: # (S,S) uint8; (S,S) uint8: 0 background, 1 mass, 2 calcification
+    "An X-ray-like phantom: one image in six has no finding, the others a mass, calcifications or both"
+    rng = np.random.default_rng(seed)
+    kind = seed % 6
+    y, x = (np.mgrid[:size, :size] + .5)/size
     breast = _step((.9 - np.hypot((y - .5)/.55, x/.95))*25)
-    noise = lambda cell: _smooth(rng, (s, s), (cell*s, cell*s))
+
+    def noise(cell):
+        return _smooth(rng, (size, size), (cell*size, cell*size))
+
+    def spot():
+        return rng.uniform(.22, .78), rng.uniform(.12, .55)
+
     img = .3 + .06*noise(.2) + .25*np.exp(-(noise(.07)/.4)**2)*_step(2*noise(.2)) + .04*noise(.012)
-    mask = np.zeros((s, s), np.uint8)
-    def spot(): return rng.uniform(.22, .78), rng.uniform(.12, .55)
+    mask = np.zeros((size, size), np.uint8)
     if kind in (1, 3, 5):
         (cy, cx), r = spot(), rng.uniform(.05, .12)
         d = np.hypot(y - cy, x - cx)/r - 1 - .1*noise(.1)
-        img += .3*_step(-d*9); mask[d < 0] = 1
+        img += .3*_step(-d*9)
+        mask[d < 0] = 1
     if kind in (2, 4, 5):
         cy, cx = spot()
         for dy, dx in rng.normal(0, .03, (rng.integers(6, 13), 2)):
             d = np.hypot(y - cy - dy, x - cx - dx)
-            img += .5*np.exp(-(d/rng.uniform(.006, .011))**2); mask[d < .025] = 2
+            img += .5*np.exp(-(d/rng.uniform(.006, .011))**2)
+            mask[d < .025] = 2
     return (255*np.clip(img*breast, 0, 1)).round().astype(np.uint8), mask*(breast > .5)
 
-def make_xray_phantom(root, n:int=30, # images
-                      size:int=128, seed:int=0) -> Path: # the folder, with images/, masks/ and classes.json
+
+def make_xray_phantom(root, # the folder to fill
+                      n: int = 30, # images
+                      size: int = 128, # side in pixels
+                      seed: int = 0) -> Path: # the folder, with images/, masks/ and classes.json
     "A two-folder data set of X-ray-like phantoms"
     root = Path(root)
-    for f in ('images', 'masks'): (root/f).mkdir(parents=True, exist_ok=True)
+    for folder in ('images', 'masks'):
+        (root/folder).mkdir(parents=True, exist_ok=True)
     for i in range(n):
         img, mask = xray_image(size, 1000*seed + i)
-        Image.fromarray(img).save(root/'images'/f'x{i:03}.png'); save_mask(mask, root/'masks'/f'x{i:03}.png')
-    write_json({'background': 0, 'mass': 1, 'calcification': 2}, root/'classes.json'); return root
+        Image.fromarray(img).save(root/'images'/f'x{i:03}.png')
+        save_mask(mask, root/'masks'/f'x{i:03}.png')
+    write_json({'background': 0, 'mass': 1, 'calcification': 2}, root/'classes.json')
+    return root

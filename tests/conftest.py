@@ -19,14 +19,15 @@ def busi_root():
 @pytest.fixture(scope='session')
 def busi():
     root = busi_root()
-    if root is None: pytest.skip('the BUSI data set is not here: set BUSI_ROOT to its folder')
+    if root is None:
+        pytest.skip('the BUSI data set is not here: set BUSI_ROOT to its folder')
     return root
 
 
 @pytest.fixture(scope='session')
 def phantom(tmp_path_factory):
     "A small phantom data set in BUSI's layout"
-    from busiseg_nb.core import make_phantom
+    from busiseg_nb.phantom import make_phantom
     return make_phantom(tmp_path_factory.mktemp('data')/'phantom', n=(8, 6, 3), seed=1)
 
 
@@ -36,22 +37,27 @@ def folder(phantom, tmp_path):
     from busiseg_nb.core import LABELS
     for label in LABELS:
         (tmp_path/'data'/label).mkdir(parents=True)
-        for p in (phantom/label).glob(f'{label} ([123])*.png'): shutil.copy(p, tmp_path/'data'/label)
+        for p in (phantom/label).glob(f'{label} ([123])*.png'):
+            shutil.copy(p, tmp_path/'data'/label)
     return tmp_path/'data'
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Add up what tests counted with `record_property(name, number)`: cases tried, kills survived, requests served, …; into the JSON file COUNTED, too,
-    with the tests' number and seconds"""
+    """Add up what tests counted with `record_property(name, number)`: cases tried, kills survived, …
+
+    The sums go into the JSON file COUNTED, too, with the number and seconds of the tests."""
     totals, passed, seconds = {}, {}, {}
-    for reports in terminalreporter.stats.values():
-        for r in reports:
-            if not hasattr(r, 'when'): continue
-            file = Path(r.nodeid.split('::')[0]).stem
-            seconds[file] = seconds.get(file, 0) + r.duration
-            passed[file] = passed.get(file, 0) + (r.when == 'call' and r.passed)
-            for name, n in r.user_properties if r.when == 'teardown' else ():     # which knows what fixtures counted, too
-                if isinstance(n, int): totals[name] = totals.get(name, 0) + n
-    if totals: terminalreporter.write_line('counted: ' + ', '.join(f'{n} {name}' for name, n in totals.items()))
+    reports = [r for found in terminalreporter.stats.values() for r in found if hasattr(r, 'when')]
+    for r in reports:
+        file = Path(r.nodeid.split('::')[0]).stem
+        seconds[file] = seconds.get(file, 0) + r.duration
+        passed[file] = passed.get(file, 0) + (r.when == 'call' and r.passed)
+        if r.when == 'teardown':                     # which knows what fixtures counted, too
+            for name, n in r.user_properties:
+                if isinstance(n, int):
+                    totals[name] = totals.get(name, 0) + n
+    if totals:
+        terminalreporter.write_line('counted: ' + ', '.join(f'{n} {name}' for name, n in totals.items()))
     if path := os.environ.get('COUNTED'):
-        Path(path).write_text(json.dumps({'counted': totals, 'tests': passed, 'seconds': {k: round(v, 1) for k, v in seconds.items()}}))
+        rounded = {file: round(s, 1) for file, s in seconds.items()}
+        Path(path).write_text(json.dumps({'counted': totals, 'tests': passed, 'seconds': rounded}))

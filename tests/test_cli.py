@@ -16,7 +16,8 @@ def call(*args, cwd, **env):
     return subprocess.run([BUSISEG, *map(str, args)], cwd=cwd, capture_output=True, text=True, timeout=300, env=os.environ | {'HF_HUB_OFFLINE': '1', **env})
 
 
-def tree(folder): return {p.relative_to(folder): p.read_bytes() for p in sorted(Path(folder).rglob('*')) if p.is_file()}
+def tree(folder):
+    return {p.relative_to(folder): p.read_bytes() for p in sorted(Path(folder).rglob('*')) if p.is_file()}
 
 
 @pytest.fixture(scope='module')
@@ -29,17 +30,20 @@ def run(phantom, tmp_path_factory):
 
 
 def test_main_job_end_to_end(run):
-    cwd, out = run; folder = cwd/'runs'/'a'
+    cwd, out = run
+    folder = cwd/'runs'/'a'
     assert 'Mean IoU' in out and '73.17' in out
     assert {'results.json', 'history.csv', 'counts.csv', 'split.json', 'best', 'curves.png'} <= {p.name for p in folder.iterdir()}
     r = json.loads((folder/'results.json').read_text())
     assert {'command', 'versions', 'hardware', 'commit', 'config', 'seed', 'data_fingerprint'} <= set(r['provenance'])
-    value, low, high = r['scores']['iou_mean']; assert low <= value <= high
+    value, low, high = r['scores']['iou_mean']
+    assert low <= value <= high
     assert r['encoder_weights'] is None and 'random' in out.lower()
 
 
 def test_finished_run_is_not_overwritten_and_scores_again(run, phantom):
-    cwd, _ = run; before = tree(cwd/'runs'/'a'/'best')
+    cwd, _ = run
+    before = tree(cwd/'runs'/'a'/'best')
     again = call('reproduce', '--data', phantom, '--name', 'a', *SMALL, cwd=cwd)
     assert again.returncode == 2 and 'already holds a finished run' in again.stderr and tree(cwd/'runs'/'a'/'best') == before
     scored = call('test', cwd/'runs'/'a', '--data', phantom, '--no-progress', cwd=cwd)
@@ -49,13 +53,15 @@ def test_finished_run_is_not_overwritten_and_scores_again(run, phantom):
 def test_same_seed_same_run_in_another_process(run, phantom):
     cwd, _ = run
     assert call('reproduce', '--data', phantom, '--name', 'b', *SMALL, cwd=cwd).returncode == 0
-    for f in ('counts.csv', 'split.json', 'best/model.safetensors'): assert (cwd/'runs'/'a'/f).read_bytes() == (cwd/'runs'/'b'/f).read_bytes(), f
+    for f in ('counts.csv', 'split.json', 'best/model.safetensors'):
+        assert (cwd/'runs'/'a'/f).read_bytes() == (cwd/'runs'/'b'/f).read_bytes(), f
 
 
 def test_checkpoint_of_other_classes(run, phantom):
     from busiseg_nb.core import BusisegError
     from busiseg_nb.models import load_model
-    with pytest.raises(BusisegError, match='has 3 classes, not 1'): load_model(run[0]/'runs'/'a'/'best', classes=1)
+    with pytest.raises(BusisegError, match='has 3 classes, not 1'):
+        load_model(run[0]/'runs'/'a'/'best', classes=1)
 
 
 def test_help_answers_without_torch():

@@ -36,7 +36,9 @@ def model():
     opt, loss = torch.optim.Adam(m.parameters(), 3e-3), DiceCELoss()
     for _ in range(50):
         b = torch.randperm(len(x))[:8]
-        opt.zero_grad(); loss(m(x[b, None]), y[b]).backward(); opt.step()
+        opt.zero_grad()
+        loss(m(x[b, None]), y[b]).backward()
+        opt.step()
     return m.eval()
 
 
@@ -48,7 +50,8 @@ def onnx_file(model, tmp_path_factory):
 
 
 @pytest.fixture
-def tiles(): return discs(20, seed=9)[0][..., None]
+def tiles():
+    return discs(20, seed=9)[0][..., None]
 
 
 def test_torch_predictor_is_the_network(model, tiles):
@@ -69,8 +72,9 @@ def test_bf16_keeps_the_classes(model, tiles):
 
 def test_bf16_keeps_the_classes_of_the_shipped_model(request):
     folder = Path(str(files('busiseg_nb')))/'data'/'model'
-    if not (folder/'model.safetensors').is_file(): pytest.skip('no model is shipped yet')
-    from busiseg_nb.core import phantom_image
+    if not (folder/'model.safetensors').is_file():
+        pytest.skip('no model is shipped yet')
+    from busiseg_nb.phantom import phantom_image
     from busiseg_nb.models import load_model
     net = load_model(folder)
     imgs = [phantom_image(l, (300, 400), seed=i)[0] for i, l in enumerate(('benign', 'malignant', 'normal')*2)]
@@ -81,10 +85,12 @@ def test_bf16_keeps_the_classes_of_the_shipped_model(request):
 def test_onnx_parity_for_any_batch(model, onnx_file, tiles):
     net = OnnxPredictor(onnx_file)
     want = TorchPredictor(model, bf16=False).predict_tiles(tiles)
-    for batch in (1, 7, 16): assert agreement(net.predict_tiles(tiles, batch), want)[0] <= 1e-4
+    for batch in (1, 7, 16):
+        assert agreement(net.predict_tiles(tiles, batch), want)[0] <= 1e-4
     assert net.predict_tiles(tiles[:0]).shape == (0, 64, 64, 3)
     assert (net.in_channels, net.tile_size, net.resize, net.classes, net.class_names) == (1, 64, None, 3, model.class_names)
-    with pytest.raises(BusisegError, match='do not fit'): net.predict_tiles(np.zeros((1, 96, 96, 1), np.uint8))
+    with pytest.raises(BusisegError, match='do not fit'):
+        net.predict_tiles(np.zeros((1, 96, 96, 1), np.uint8))
 
 
 def test_export_leaves_the_model_alone_and_no_paths(model, onnx_file):
@@ -98,7 +104,8 @@ def test_export_leaves_the_model_alone_and_no_paths(model, onnx_file):
 
 
 def test_binary_form_and_resize(tmp_path):
-    pytest.importorskip('onnxscript'); pytest.importorskip('onnxruntime')
+    pytest.importorskip('onnxscript')
+    pytest.importorskip('onnxruntime')
     seed_everything(1)
     net = build_model('tu-mobilenetv3_small_050', classes=1, input_norm='bn', resize=(96, 128), **SMALL).eval()
     p = OnnxPredictor(export_onnx(net, tmp_path/'b.onnx', tile_size=32))
@@ -112,10 +119,14 @@ def test_export_refuses_and_leaves_nothing(model, onnx_file, tmp_path, monkeypat
     m = onnx.load(onnx_file)
     del m.metadata_props[:]
     monkeypatch.setattr(deploy, '_graph', lambda *_: m)
-    for i in m.graph.initializer[:1]: i.CopyFrom(onnx.numpy_helper.from_array(1.5*onnx.numpy_helper.to_array(i) + .1, i.name))
-    with pytest.raises(BusisegError, match='differs from torch'): export_onnx(model, tmp_path/'m.onnx')
-    with pytest.raises(BusisegError, match='multiple of 32'): export_onnx(model, tmp_path/'m.onnx', tile_size=50)
-    with pytest.raises(BusisegError, match='end in .onnx'): export_onnx(model, tmp_path/'m.pt')
+    for i in m.graph.initializer[:1]:
+        i.CopyFrom(onnx.numpy_helper.from_array(1.5*onnx.numpy_helper.to_array(i) + .1, i.name))
+    with pytest.raises(BusisegError, match='differs from torch'):
+        export_onnx(model, tmp_path/'m.onnx')
+    with pytest.raises(BusisegError, match='multiple of 32'):
+        export_onnx(model, tmp_path/'m.onnx', tile_size=50)
+    with pytest.raises(BusisegError, match='end in .onnx'):
+        export_onnx(model, tmp_path/'m.pt')
     assert not list(tmp_path.iterdir())
 
 
@@ -131,22 +142,33 @@ def broken(kind, good):
     "The bytes of a file that must be refused"
     import onnx
     m = onnx.load(good)
-    if kind == 'empty': return b''
-    if kind == 'text': return b'a text that somebody renamed'
-    if kind == 'truncated': return good.read_bytes()[:-5000]
-    if kind == 'png': return b'\x89PNG\r\n\x1a\n' + bytes(500)
+    if kind == 'empty':
+        return b''
+    if kind == 'text':
+        return b'a text that somebody renamed'
+    if kind == 'truncated':
+        return good.read_bytes()[:-5000]
+    if kind == 'png':
+        return b'\x89PNG\r\n\x1a\n' + bytes(500)
     if kind == 'weights elsewhere':
         m.graph.initializer[0].data_location = onnx.TensorProto.EXTERNAL
         m.graph.initializer[0].external_data.add(key='location', value='/etc/passwd')
     if kind == 'weights elsewhere, in an attribute':
         t = m.graph.node[0].attribute.add(name='x', type=onnx.AttributeProto.TENSOR).t
-        t.data_location = onnx.TensorProto.EXTERNAL; t.external_data.add(key='location', value='../secret')
-    if kind == 'no facts': del m.metadata_props[:]
-    if kind == 'other facts': next(p for p in m.metadata_props if p.key == 'tile_size').value = '256'
-    if kind == 'bad facts': next(p for p in m.metadata_props if p.key == 'class_names').value = '[["a"], 2, 3]'
-    if kind == 'plug-in': m.graph.node[0].domain = 'evil.ops'
-    if kind == 'unknown operator': m.graph.node[0].op_type = 'DoesNotExist'
-    if kind == 'loop': m.graph.node[0].attribute.add(name='body', type=onnx.AttributeProto.GRAPH).g.name = 'g'
+        t.data_location = onnx.TensorProto.EXTERNAL
+        t.external_data.add(key='location', value='../secret')
+    if kind == 'no facts':
+        del m.metadata_props[:]
+    if kind == 'other facts':
+        next(p for p in m.metadata_props if p.key == 'tile_size').value = '256'
+    if kind == 'bad facts':
+        next(p for p in m.metadata_props if p.key == 'class_names').value = '[["a"], 2, 3]'
+    if kind == 'plug-in':
+        m.graph.node[0].domain = 'evil.ops'
+    if kind == 'unknown operator':
+        m.graph.node[0].op_type = 'DoesNotExist'
+    if kind == 'loop':
+        m.graph.node[0].attribute.add(name='body', type=onnx.AttributeProto.GRAPH).g.name = 'g'
     return m.SerializeToString()
 
 
@@ -155,29 +177,35 @@ def broken(kind, good):
 def test_broken_files_give_one_line(kind, onnx_file, tmp_path, capfd):
     path = tmp_path/'bad.onnx'
     path.write_bytes(broken(kind, onnx_file))
-    with pytest.raises(BusisegError) as e: OnnxPredictor(path)
+    with pytest.raises(BusisegError) as e:
+        OnnxPredictor(path)
     assert str(e.value).startswith(str(path)) and '\n' not in str(e.value) and len(str(e.value)) < 400
     assert capfd.readouterr().err == ''
 
 
 def test_no_file_and_a_folder(onnx_file, tmp_path):
     for p in (tmp_path/'absent.onnx', tmp_path):
-        with pytest.raises(BusisegError): OnnxPredictor(p)
+        with pytest.raises(BusisegError):
+            OnnxPredictor(p)
 
 
 def test_missing_extra_names_the_remedy(model, onnx_file, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__('sys').modules, 'onnxruntime', None)
-    with pytest.raises(BusisegError, match=r'pip install busiseg_nb\[onnx\]'): OnnxPredictor(onnx_file)
-    with pytest.raises(BusisegError, match=r'pip install busiseg_nb\[onnx\]'): export_onnx(model, tmp_path/'m.onnx')
+    with pytest.raises(BusisegError, match=r'pip install busiseg_nb\[onnx\]'):
+        OnnxPredictor(onnx_file)
+    with pytest.raises(BusisegError, match=r'pip install busiseg_nb\[onnx\]'):
+        export_onnx(model, tmp_path/'m.onnx')
     monkeypatch.setitem(__import__('sys').modules, 'openvino', None)
-    with pytest.raises(BusisegError, match=r'pip install busiseg_nb\[openvino\]'): OpenVINOPredictor(onnx_file)
+    with pytest.raises(BusisegError, match=r'pip install busiseg_nb\[openvino\]'):
+        OpenVINOPredictor(onnx_file)
 
 
 def test_load_predictor(model, onnx_file, tmp_path):
     save_model(model, tmp_path/'m')
     assert isinstance(load_predictor(tmp_path/'m', bf16=False), TorchPredictor) and isinstance(load_predictor(onnx_file), OnnxPredictor)
     for bad in ((onnx_file, 'torch'), (tmp_path/'m', 'onnx'), (onnx_file, 'tensorrt')):
-        with pytest.raises(BusisegError): load_predictor(*bad)
+        with pytest.raises(BusisegError):
+            load_predictor(*bad)
 
 
 def test_inference_takes_a_predictor(model, onnx_file):

@@ -33,7 +33,7 @@ def tree(folder):
 def test_same_loss_curve(tmp_path):
     "The same global batches, the last one uneven, under augmentation, EMA and a schedule; and the same again when stopped and resumed"
     import two_processes
-    out = launch(HERE/'two_processes.py', tmp_path, tmp_path/'two')
+    out = launch(HERE/'helpers'/'two_processes.py', tmp_path, tmp_path/'two')
     assert out.returncode == 0, out.stderr
     two_processes.main(tmp_path, tmp_path/'one')
     read = lambda who, run: pd.read_csv(tmp_path/who/run/'history.csv').drop(columns='seconds')

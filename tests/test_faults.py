@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(os.name != 'posix', reason='signals and locks of
 
 def script(name, *args, before=()):
     "What a helper script of this folder prints, as JSON"
-    out = subprocess.run([*before, sys.executable, '-W', 'ignore', HERE/name, *map(str, args)], capture_output=True, text=True, timeout=900, env={**os.environ, 'OMP_NUM_THREADS': '1'})
+    out = subprocess.run([*before, sys.executable, '-W', 'ignore', HERE/'helpers'/name, *map(str, args)], capture_output=True, text=True, timeout=900, env={**os.environ, 'OMP_NUM_THREADS': '1'})
     assert out.returncode == 0, out.stdout + out.stderr
     return json.loads(out.stdout.splitlines()[-1])
 

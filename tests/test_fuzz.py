@@ -1,4 +1,4 @@
-"Mutated files for every reader of foreign bytes; benchmarks/fuzz.py sends the same targets into a longer campaign, guided by coverage"
+"Mutated files for every reader of foreign bytes; analysis/fuzz.py sends the same targets into a longer campaign, guided by coverage"
 import json
 import tempfile
 from pathlib import Path

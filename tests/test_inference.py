@@ -4,7 +4,8 @@ import pytest
 import torch
 from PIL import Image
 
-from busiseg_nb.core import BusisegError, phantom_image
+from busiseg_nb.core import BusisegError
+from busiseg_nb.phantom import phantom_image
 from busiseg_nb.inference import (FLIPS, _back, predict_bands, predict_mask, predict_proba, predict_tiles, seam_discontinuity,
                                   to_channels)
 from busiseg_nb.models import load_model
@@ -14,7 +15,8 @@ from busiseg_nb.predict import default_model
 class Identity(torch.nn.Module):
     "A binary network whose probability of tumour is the gray value"
     in_channels, tile_size, resize, classes = 1, 64, None, 1
-    def forward(self, x): return torch.logit(x.float()/255)
+    def forward(self, x):
+        return torch.logit(x.float()/255)
 
 
 class Blur(torch.nn.Module):
@@ -26,7 +28,8 @@ class Blur(torch.nn.Module):
         torch.manual_seed(0)
         self.c = torch.nn.Conv2d(1, 3, 9, padding=4)
 
-    def forward(self, x): return 5*self.c(x.float()/255)
+    def forward(self, x):
+        return 5*self.c(x.float()/255)
 
 
 SIZES = [(1, 1), (1, 200), (33, 1), (63, 64), (65, 65), (190, 335), (128, 129)]
@@ -52,7 +55,8 @@ def test_tiles_are_cut_and_put_back_in_place():
     tiled, whole = predict_proba(m, img, bf16=False), predict_proba(m, img, whole=True, bf16=False)
     inner = np.zeros((128, 128), bool)
     for y in (0, 64):
-        for x in (0, 64): inner[y + 4:y + 60, x + 4:x + 60] = True
+        for x in (0, 64):
+            inner[y + 4:y + 60, x + 4:x + 60] = True
     assert np.abs(tiled - whole)[inner].max() < 1e-5 < np.abs(tiled - whole)[~inner].max()
 
 
@@ -81,7 +85,8 @@ def test_whole_refuses_what_is_too_large(monkeypatch):
     monkeypatch.setattr('busiseg_nb.inference.WHOLE_LIMIT', 1000)
     img = np.zeros((40, 40), np.uint8)
     for f in (lambda: predict_proba(Blur(), img, whole=True), lambda: list(predict_bands(Blur(), img, whole=True, large=0))):
-        with pytest.raises(BusisegError, match='40x40'): f()
+        with pytest.raises(BusisegError, match='40x40'):
+            f()
     assert predict_proba(Blur(), img, whole=True, resize=20).shape == (40, 40, 3)
 
 
@@ -91,20 +96,23 @@ def test_channels():
     assert (to_channels(np.dstack([rgb, rgb[..., :1]]), 3) == rgb).all()
     assert (to_channels(rgb[..., 0], 3) == rgb[..., :1]).all()
     for bad in (np.zeros((3, 3)), np.zeros((0, 3), np.uint8), np.zeros((2, 2, 2), np.uint8), np.zeros(4, np.uint8)):
-        with pytest.raises(BusisegError): to_channels(bad, 1)
+        with pytest.raises(BusisegError):
+            to_channels(bad, 1)
 
 
 @pytest.mark.parametrize('kw, word', [(dict(resize='big'), 'native'), (dict(resize=0), 'size'), (dict(tta='x'), 'hflip'),
                                       (dict(overlap=1.), 'overlap'), (dict(overlap=.5, blend='x'), 'blend')], ids=str)
 def test_bad_arguments_are_one_line(kw, word):
-    with pytest.raises(BusisegError, match=word) as e: predict_proba(Blur(), np.zeros((70, 70), np.uint8), **kw)
+    with pytest.raises(BusisegError, match=word) as e:
+        predict_proba(Blur(), np.zeros((70, 70), np.uint8), **kw)
     assert '\n' not in str(e.value)
 
 
 def test_a_function_is_a_predictor():
     class Runtime:
         in_channels, tile_size, resize = 1, 64, None
-        def __call__(self, tiles): return np.concatenate([1 - tiles/255, tiles/255], -1).astype(np.float32)
+        def __call__(self, tiles):
+            return np.concatenate([1 - tiles/255, tiles/255], -1).astype(np.float32)
     img = phantom_image('benign', (70, 90))[0]
     assert np.abs(predict_proba(Runtime(), img, .5, tta='hflip')[..., 1] - img/255).max() < 1e-6
 

@@ -80,7 +80,7 @@ def test_the_search_finds_what_is_unsafe(code):
     assert unsafe(code) and unsafe(f'def f():\n    if x: {code}')
 
 
-@pytest.mark.parametrize('path', sorted(p for d in ('busiseg_nb', 'scripts', 'benchmarks') for p in (ROOT/d).glob('*.py')), ids=lambda p: p.name)
+@pytest.mark.parametrize('path', sorted(p for d in ('busiseg_nb', 'scripts', 'benchmarks', 'analysis') for p in (ROOT/d).glob('*.py')), ids=lambda p: p.name)
 def test_nothing_unpickles(path):
     assert unsafe(path.read_text(encoding='utf-8')) == []
 
@@ -162,7 +162,7 @@ def test_every_test_asserts_something():
 def test_no_path_of_one_machine():
     # an absolute path that is neither part of every system or of Colab (/content, /repo) nor the /path/to of an example, or the folder beside the project
     bad = re.compile(r"""\.\./shared|(?:^|["'\s=(])/(?!usr/|etc/|proc/|tmp/|dev/|path/to/|content\b|repo/)[a-z]+/[\w.]""", re.M)
-    files = [*PKG.glob('*.py'), *(ROOT/'nbs').glob('*.ipynb'), *(ROOT/'benchmarks').glob('*'), ROOT/'README.md', ROOT/'settings.ini', *(ROOT/'results').rglob('*.json')]
+    files = [*PKG.glob('*.py'), *(ROOT/'nbs').glob('*.ipynb'), *(ROOT/'benchmarks').glob('*.py'), *(ROOT/'analysis').glob('*.*'), ROOT/'README.md', ROOT/'settings.ini', *(ROOT/'results').rglob('*.json')]
     assert [str(p.relative_to(ROOT)) for p in files if p.is_file() and bad.search(p.read_text(encoding='utf-8'))] == []
 
 

@@ -12,7 +12,7 @@ KILLS = 20
 
 def train(*args, **env):
     "What must be the same wherever `kill_training.py` runs"
-    out = subprocess.run([sys.executable, '-W', 'ignore', Path(__file__).with_name('kill_training.py'), *map(str, args)], capture_output=True, text=True, timeout=900,
+    out = subprocess.run([sys.executable, '-W', 'ignore', Path(__file__).parent/'helpers'/'kill_training.py', *map(str, args)], capture_output=True, text=True, timeout=900,
                          env={**os.environ, 'OMP_NUM_THREADS': '1', **env})
     assert out.returncode == 0, out.stdout + out.stderr
     return json.loads(out.stdout.splitlines()[-1])

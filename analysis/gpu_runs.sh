@@ -1,6 +1,6 @@
 #!/bin/sh
 # The whole table on one GPU: every row of the papers, random and grouped, resumable. Run it again after any stop.
-#   DATA=/path/to/Dataset_BUSI_with_GT sh benchmarks/gpu_runs.sh            (or: make gpu-runs DATA=...)
+#   DATA=/path/to/Dataset_BUSI_with_GT sh analysis/gpu_runs.sh            (or: make gpu-runs DATA=...)
 # WEIGHTS=none runs without pretrained weights where no model hub can be reached; such rows are recorded as random.
 # BUSISEG='python3 -m busiseg_nb.cli' runs the checkout where nothing is installed but what training needs.
 # MINUTES=9 ends each call cleanly after so long, so that the table can be made in pieces.

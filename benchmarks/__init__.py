@@ -1,0 +1,1 @@
+"Timings of what the project does, each in one run beside what others do"
