@@ -7,11 +7,10 @@ import os
 import shutil
 from pathlib import Path
 
-from docsite.commands import runnable
-
 from busiseg_nb.files import atomic_path, read_json, write_json
 from busiseg_nb.models import count_parameters, load_model, save_model
 from busiseg_nb.runs import rescore
+from docsite.commands import runnable
 
 KEPT = ('name', 'profile', 'model', 'encoder_weights', 'split', 'config', 'data', 'split_sizes',
         'split_sha256', 'training', 'convention', 'provenance')      # of the run's results.json

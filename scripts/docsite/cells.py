@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from address import Address
-
 from docsite.api import Module, anchors, names, reference
 
 WORD = re.compile(r'(?<![\[`])`((?:busiseg_nb\.)?(?:\w+\.)?[A-Za-z_]\w*)(\(\))?`(?![`\]])')
