@@ -4,15 +4,15 @@
 
 # %% auto #0
 __all__ = ['f1', 'ANY', 'COUNT_COLUMNS', 'LOG_ODDS', 'OVERLAP', 'TOLERANCE', 'TOLERANCE_MM', 'OUTLINES', 'BINS', 'SCORES',
-           'POINTS', 'MOVED', 'confusion', 'Counts', 'counts', 'count_pixels', 'pool', 'binary', 'iou', 'dice',
-           'precision', 'recall', 'pixel_accuracy', 'accuracy', 'dice_from_iou', 'iou_from_dice', 'own_classes',
-           'counts_frame', 'counts_from_frame', 'roc_auc', 'average_precision', 'log_odds', 'prob_histogram', 'Curve',
-           'roc_from_histogram', 'lesion_pieces', 'outline', 'outline_distances', 'hd95', 'surface_dice', 'diagonal',
-           'case_scores', 'reliability', 'at', 'ratio', 'ece', 'Score', 'check_scores', 'touched', 'found',
-           'lesion_class', 'image_class', 'malignancy', 'true_class', 'rank_auc', 'lesion_hits', 'calibrate', 'unbin',
-           'fit_temperature', 'RiskCoverage', 'risk_coverage', 'record_risk', 'operating_curve', 'choose_points',
-           'operating_table', 'lesion_table', 'score_records', 'confusion_logits', 'ConfusionMetric', 'fastai_metrics',
-           'background_floor', 'prevalence_from']
+           'POINTS', 'KEEP', 'SMOOTH', 'MOVED', 'confusion', 'Counts', 'counts', 'count_pixels', 'pool', 'binary',
+           'iou', 'dice', 'precision', 'recall', 'pixel_accuracy', 'accuracy', 'dice_from_iou', 'iou_from_dice',
+           'own_classes', 'counts_frame', 'counts_from_frame', 'roc_auc', 'average_precision', 'log_odds',
+           'prob_histogram', 'Curve', 'roc_from_histogram', 'lesion_pieces', 'outline', 'outline_distances', 'hd95',
+           'surface_dice', 'diagonal', 'case_scores', 'reliability', 'at', 'ratio', 'ece', 'Score', 'check_scores',
+           'touched', 'found', 'lesion_class', 'image_class', 'malignancy', 'true_class', 'rank_auc', 'lesion_hits',
+           'calibrate', 'unbin', 'fit_temperature', 'RiskCoverage', 'risk_coverage', 'record_risk', 'operating_curve',
+           'choose_points', 'operating_table', 'lesion_table', 'score_records', 'confusion_logits', 'ConfusionMetric',
+           'fastai_metrics', 'background_floor', 'prevalence_from', 'tile_sums', 'batch_scores']
 
 # %% ../nbs/06_metrics.ipynb #ca743b67
 import functools
@@ -1147,6 +1147,44 @@ def prevalence_from(
 ) -> float:                        # share of tumour pixels
     "The tumour share that accuracy, precision and recall of one set of binary counts imply"
     return (1 - accuracy)/((1 - recall) + recall*(1/precision - 1))
+
+# %% ../nbs/06_metrics.ipynb #9861acee
+KEEP = {'all': -1., 'lesion': 0., 'over 5 %': .05}   # tiles are kept whose share of lesion pixels is greater
+SMOOTH = 1e-5                                        # of segmentation_models
+
+
+def tile_sums(
+    prob,                  # (N,S,S,C) float probabilities of tiles, background first
+    truth,                 # (N,S,S) true classes
+    soft: bool = False,    # of probabilities; otherwise of the most probable class
+) -> np.ndarray:           # (N,C,3) float64: overlap, predicted, true
+    "What batch scores need of each tile"
+    prob, truth = np.asarray(prob, np.float32), np.asarray(truth)
+    C = prob.shape[-1]
+    if not soft:
+        prob = np.eye(C, dtype=np.float32)[prob.argmax(-1)]
+    true = np.eye(C, dtype=np.float32)[truth]
+    return np.stack([x.sum((1, 2), dtype=float) for x in (prob*true, prob, true)], 2)
+
+
+def batch_scores(
+    sums,                # (N,C,3) from `tile_sums`, in the order of the test
+    batch: int = 16,     # tiles; 0 pools all
+    keep: str = 'all',   # a key of `KEEP`
+) -> dict:               # 'iou', 'dice': (C,) float64; 'tiles': how many
+    "Mean over batches of the scores of each batch's pixels, as Keras averages them"
+    if keep not in KEEP:
+        fail(f'tiles {keep!r}', 'is not known', f'use one of {", ".join(KEEP)}')
+    sums = np.asarray(sums, float)
+    share = sums[:, 1:, 2].sum(1)/sums[:, :, 2].sum(1)
+    sums = sums[share > KEEP[keep]]
+    if not len(sums):
+        fail(f'tiles {keep!r}', 'are none of these', 'pass more tiles')
+    starts = np.arange(0, len(sums), batch or len(sums))
+    both, pred, true = np.moveaxis(np.add.reduceat(sums, starts), 2, 0)
+    iou = (both + SMOOTH)/(pred + true - both + SMOOTH)
+    dice = (2*both + SMOOTH)/(pred + true + SMOOTH)
+    return {'iou': iou.mean(0), 'dice': dice.mean(0), 'tiles': len(sums)}
 
 # %% ../nbs/06_metrics.ipynb #0b18fde1
 MOVED = {'intervals': ('FORMS', 'bootstrap', 'score_conventions')}      # until the next release

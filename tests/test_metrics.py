@@ -201,3 +201,51 @@ def test_recorded_shares_are_those_of_busi(busi, monkeypatch):
     n = [conventions.label_pixels(c) for c in find_cases(busi)]
     assert np.stack([i for i, _ in n]).sum(0).tolist() == [facts['pixels'][k] for k in CLASSES]
     assert sum(len(t) for _, t in n) == facts['tiles'] == 5607 and facts['images'] == 780
+
+
+def keras_iou(true, pred, smooth=1e-5):
+    "segmentation_models 1.0.1: `iou_score` with per_image=False and threshold=None, each channel"
+    axes = (0, 1, 2)
+    both = (true*pred).sum(axes)
+    union = (true + pred).sum(axes) - both
+    return (both + smooth)/(union + smooth)
+
+
+@pytest.mark.parametrize('batch', [1, 4, 0])
+@pytest.mark.parametrize('soft', [False, True])
+def test_batch_scores_are_those_of_keras(batch, soft):
+    rng = np.random.default_rng(3)
+    truth = np.zeros((11, 16, 16), int)
+    for i, tile in enumerate(truth):
+        tile[:rng.integers(0, 9), :rng.integers(1, 9)] = i % 3
+    prob = rng.dirichlet((1, 1, 1), truth.shape) + 2*np.eye(3)[truth]
+    prob = (prob/prob.sum(-1, keepdims=True)).astype(np.float32)
+    share = (truth > 0).mean((1, 2))
+    for keep, least in M.KEEP.items():
+        t, p = np.eye(3)[truth][share > least], prob.astype(float)[share > least]
+        p = p if soft else np.eye(3)[p.argmax(-1)]
+        step = batch or len(t)
+        want = np.mean([keras_iou(t[i:i + step], p[i:i + step]) for i in range(0, len(t), step)], 0)
+        got = M.batch_scores(M.tile_sums(prob, truth, soft), batch, keep)
+        np.testing.assert_allclose(got['iou'], want, rtol=1e-5)
+        assert got['tiles'] == len(t)
+    with pytest.raises(BusisegError, match='use one of all, lesion, over 5 %'):
+        M.batch_scores(M.tile_sums(prob, truth), batch, 'some')
+    with pytest.raises(BusisegError, match='more tiles'):
+        M.batch_scores(M.tile_sums(prob, 0*truth), batch, 'lesion')
+
+
+def test_table3_cuts_the_papers_tiles(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    from analysis import table3
+    rng = np.random.default_rng(0)
+    truth = np.zeros((300, 520), np.uint8)
+    truth[100:180, 200:300], truth[280:, 500:] = 1, 2
+    prob = (rng.dirichlet((1, 1, 1), truth.shape)*.2 + .8*np.eye(3)[truth]).astype(np.float32)
+    tiles, true = table3.paper_tiles(prob, truth)
+    assert tiles.shape == (6, 256, 256, 3) and (tiles.sum(-1) > .999).all()
+    hard, soft = table3.image_sums(prob, truth)
+    np.testing.assert_allclose(hard.sum(0)[:, 0], np.bincount(true.ravel()))         # nothing is wrong
+    assert (soft.sum(0)[1:, 0] < hard.sum(0)[1:, 0]).all()
+    rows = table3.table(hard, soft)
+    assert len(rows) == 2*3*3 and rows[0]['tiles'] == 6 and rows[-1]['tiles'] < 6
