@@ -1,4 +1,4 @@
-"""Write the setup cell and the Colab badge into every notebook, and the line that leads on where it is missing.
+"""Write the setup cell and the Colab badge into every notebook, and the line that leads on if it is missing.
 
     python scripts/setup_cell.py            writes them; a second run changes nothing
     python scripts/setup_cell.py --check    only says which notebooks differ
