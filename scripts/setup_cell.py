@@ -107,8 +107,9 @@ def rewritten(path: Path) -> dict:    # of a notebook
     cells = [c for c in old if not is_setup(c) and not is_badge(c)]
     for cell in cells:
         source = ''.join(cell['source'])
-        if cell['cell_type'] == 'code' and (new := on_results(source)) != source:
-            cell['source'], results = lines_of(new), True
+        if cell['cell_type'] == 'code':
+            cell['source'] = lines_of(on_results(source))
+            results = results or bool(re.search(r"\bresults/f?'", ''.join(cell['source'])))
     setup = new_cell('code', setup_cell(name, results, name in DATA), f'setup-{name}')
     setup['outputs'] = next((c['outputs'] for c in old if is_setup(c)), [])
     cells[1:1] = [new_cell('markdown', badge(name), f'badge-{name}'), setup]
