@@ -148,6 +148,8 @@ def reproduce(data: Data = None,
               runs: Path = Path('runs'), cache: Path = Path('.cache'),
               resume: Resume = False, minutes: Minutes = None,
               compile: Annotated[bool, typer.Option('--compile', help='torch.compile the network')] = False,
+              also: Annotated[Optional[list[Path]], typer.Option(
+                  help='folder of a further data set to train on (BUS-BRA); may be given again')] = None,
               progress: Progress = True):
     "The main job: verify, split, cache, train, test, and the paper's Table 3 with ours beside it."
     from busiseg_nb import runs as R
@@ -156,7 +158,7 @@ def reproduce(data: Data = None,
     _check_minutes(minutes)
     name = name or f'{profile}-{p.model}-{p.split}-{seed}'.replace('/', '_')
     r = R.reproduce(_root(data), name, profile, seed, runs, cache, limit, groups, resume, minutes, compile,
-                    progress=progress, **changes)
+                    progress=progress, also=also or (), **changes)
     if r['finished']:
         report(runs/name, _root(data))
 
@@ -268,8 +270,8 @@ def _chosen(model, way, whole):
         fail(f'--way {way}', 'is not known', f'use one of {", ".join(WAY_NAMES)}')
     if way == 'torch' or whole:                          # exported networks have tiles of one size
         return model
-    from busiseg_nb.predict import default_model
-    folder = Path(model or default_model())
+    from busiseg_nb.predict import default_model, model_folder
+    folder = Path(model_folder(model or default_model()))
     if not (folder/'model.safetensors').is_file():       # a hub id, or bad input, which PyTorch's way tells
         return model
     from busiseg_nb.deploy import fastest
@@ -278,13 +280,14 @@ def _chosen(model, way, whole):
 def _print_report(report, out, as_json):
     "What was done, in a line or as JSON; exit status 2 where a file failed"
     import json
-    failed = len(report['failed'])
+
+    from busiseg_nb.predict import summary
     if as_json:
         print(json.dumps(report, indent=1))
     else:
         where = f": {out/'report.csv'}" if report['images'] else ''
-        print(f"{report['predicted']} predicted, {report['kept']} kept from before, {failed} failed{where}")
-    if failed:
+        print(f'{summary(report)}{where}')
+    if report['failed']:
         raise typer.Exit(2)
 
 @_command(epilog='A large folder: accelerate launch --num_processes 4 -m busiseg_nb.cli predict … '
@@ -306,6 +309,17 @@ def predict(inputs: Annotated[list[str], typer.Argument(help='image files, folde
             force: Annotated[bool, typer.Option(
                 '--force', help='predict again what was done before')] = False,
             overlay: Annotated[bool, typer.Option('--overlay/--no-overlay', help='write overlays')] = True,
+            sensitivity: Annotated[str, typer.Option(
+                help='operating point of the model: default, high (fewer missed) or low (fewer false alarms)'
+            )] = 'default',
+            mm_per_pixel: Annotated[Optional[float], typer.Option(
+                help='of files that do not say it: for areas and axes in mm')] = None,
+            frames: Annotated[Optional[str], typer.Option(
+                help='of clips and files of several pages, like 1,5,10-20; default: all')] = None,
+            dicom_seg: Annotated[bool, typer.Option(
+                '--dicom-seg', help='a DICOM Segmentation for each DICOM file (needs the extra dicom)')] = False,
+            fractional: Annotated[bool, typer.Option(
+                '--fractional', help='with --dicom-seg: probabilities instead of the mask')] = False,
             way: Annotated[str, typer.Option(
                 envvar='BUSISEG_WAY', help='what computes: auto, the fastest that is installed, or torch'
             )] = 'torch',
@@ -319,7 +333,9 @@ def predict(inputs: Annotated[list[str], typer.Argument(help='image files, folde
     size, chosen = _parse_resize(resize), _chosen(model, way, whole)
     with _silent_libraries():
         report = predict_files(inputs, out, chosen, overlap, tta=tta, whole=whole, resize=size, jobs=jobs,
-                               force=force, draw=overlay, progress=sys.stderr.isatty())
+                               force=force, draw=overlay, progress=sys.stderr.isatty(),
+                               sensitivity=sensitivity, mm_per_pixel=mm_per_pixel, frames=frames,
+                               dicom_seg='fractional' if fractional else dicom_seg)
     if report is not None:                                     # the main process reports
         _print_report(report, out, as_json)
 

@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 
-from busiseg_nb.core import BusisegError, phantom_image
-from busiseg_nb.dataset import Case, find_cases, kfold_cases, split_cases
-from busiseg_nb.leakage import (SAME_FRAME, Link, agreement_ceiling, busi_near_copies, common_view, find_links, group_links, group_table,
+from busiseg_nb.core import BusisegError
+from busiseg_nb.dataset import Case, busi_near_copies, find_cases, find_data, join, read_groups
+from busiseg_nb.leakage import (SAME_FRAME, Link, agreement_ceiling, common_view, find_groups, find_links, group_links, group_table,
                                 label_conflicts, leak_share, leak_shares, mask_agreement, near_copies, show_group, verify_link)
+from busiseg_nb.phantom import phantom_image
+from busiseg_nb.splits import kfold_cases, split_cases
 
 COUNTS = dict(benign=437, malignant=210, normal=133)
 BUSI = [Case(f'{l} ({i})', l, Path(f'{l} ({i}).png'), ()) for l, n in COUNTS.items() for i in range(1, n + 1)]
@@ -17,10 +19,15 @@ BUSI = [Case(f'{l} ({i})', l, Path(f'{l} ({i}).png'), ()) for l, n in COUNTS.ite
 
 def write(folder, imgs, masks=None):
     "Cases of these images"
-    folder.mkdir(parents=True, exist_ok=True); out = []
+    folder.mkdir(parents=True, exist_ok=True)
+    out = []
     for i, img in enumerate(imgs, 1):
-        p = folder/f'benign ({i}).png'; Image.fromarray(img).save(p); m = ()
-        if masks: m = (folder/f'benign ({i})_mask.png',); Image.fromarray(masks[i - 1]).save(m[0])
+        p = folder/f'benign ({i}).png'
+        Image.fromarray(img).save(p)
+        m = ()
+        if masks:
+            m = (folder/f'benign ({i})_mask.png',)
+            Image.fromarray(masks[i - 1]).save(m[0])
         out.append(Case(p.stem, 'benign', p, m))
     return out
 
@@ -29,7 +36,8 @@ def resized(a, f, how=Image.LANCZOS): return np.array(Image.fromarray(a).resize(
 
 
 def test_frozen_list_is_sane():
-    groups = busi_near_copies(); names = [n for g in groups for n in g]
+    groups = busi_near_copies()
+    names = [n for g in groups for n in g]
     assert len(names) == len(set(names)) and set(names) <= {c.name for c in BUSI} and all(len(g) > 1 for g in groups)
     assert any({'benign (433)', 'malignant (145)'} <= set(g) for g in groups)
     strict = busi_near_copies(frames=False)
@@ -40,10 +48,12 @@ def test_frozen_list_is_sane():
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), fractions=st.sampled_from([(.7, .2, .1), (.8, 0, .2), (.5, .25, .25)]))
 def test_no_grouped_split_tears_a_group(seed, fractions):
-    groups = busi_near_copies(); split = split_cases(BUSI, fractions, seed=seed, groups=groups)
+    groups = busi_near_copies()
+    split = split_cases(BUSI, fractions, seed=seed, groups=groups)
     part = {c.name: p for p, cs in split.items() for c in cs}
     assert len(part) == len(BUSI)
-    for g in groups: assert len({part[n] for n in g}) == 1, g
+    for g in groups:
+        assert len({part[n] for n in g}) == 1, g
     assert leak_share(split, groups) == 0
 
 
@@ -52,7 +62,8 @@ def test_no_grouped_fold_tears_a_group(seed):
     groups = busi_near_copies()
     for fold in kfold_cases(BUSI, seed=seed, groups=groups):
         part = {c.name: p for p, cs in fold.items() for c in cs}
-        for g in groups: assert len({part[n] for n in g}) == 1, g
+        for g in groups:
+            assert len({part[n] for n in g}) == 1, g
 
 
 def test_random_split_leaks():
@@ -64,7 +75,10 @@ def test_copies_are_found_and_nothing_else(tmp_path):
     rng = np.random.default_rng(0)
     base = [phantom_image(('benign', 'malignant', 'normal')[i % 3], (360, 440), seed=20 + i)[0] for i in range(9)]
     noisy = np.clip(base[4] + rng.normal(0, 3, base[4].shape), 0, 255).astype(np.uint8)
-    marked = base[5].copy(); marked[100:102, 80:300] = 255; marked[60:200, 150:152] = 255; marked[300:320, 40:160] = 230
+    marked = base[5].copy()
+    marked[100:102, 80:300] = 255
+    marked[60:200, 150:152] = 255
+    marked[300:320, 40:160] = 230
     gamma = (255*(base[6]/255.)**.8).astype(np.uint8)
     made = [base[0], base[1][20:320, 50:400], resized(base[2], .6), resized(base[3][10:350, 30:430], 1.4), noisy, marked, gamma]
     cases = write(tmp_path/'benign', base + made)
@@ -79,9 +93,12 @@ def test_mirror_image_and_flat_images_are_not_grouped(tmp_path):
 
 
 def test_unreadable_image_is_named(tmp_path):
-    p = tmp_path/'benign (1).png'; p.write_bytes(b'no image')
-    with pytest.raises(BusisegError, match=r'benign \(1\)\.png'): near_copies([Case('benign (1)', 'benign', p, ())])
-    with pytest.raises(BusisegError): show_group([], ['benign (1)'])
+    p = tmp_path/'benign (1).png'
+    p.write_bytes(b'no image')
+    with pytest.raises(BusisegError, match=r'benign \(1\)\.png'):
+        near_copies([Case('benign (1)', 'benign', p, ())])
+    with pytest.raises(BusisegError):
+        show_group([], ['benign (1)'])
 
 
 def test_groups_are_connected_components():
@@ -97,7 +114,8 @@ def test_register_of_masks(tmp_path, f):
     img, (mask,) = phantom_image('benign', (400, 480), seed=5)
     cut = np.s_[24:390, 30:470]
     cases = write(tmp_path/'benign', [img, resized(img[cut], f)], [mask, resized((mask[cut]*255).astype(np.uint8), f, Image.NEAREST) > 0])
-    links = find_links(cases); t = mask_agreement(cases, links)
+    links = find_links(cases)
+    t = mask_agreement(cases, links)
     assert len(t) == 1 and t.iou[0] > .96
     assert abs(links[0].sx - f) < .004*f and links[0].score > SAME_FRAME
     assert agreement_ceiling(t, n=20)['IoU mean'][0] == pytest.approx(t.iou[0], abs=1e-4)
@@ -112,7 +130,8 @@ def test_shift_is_exact_to_the_pixel():
 
 
 def test_frozen_list_is_what_the_pixels_say(busi):
-    cases = find_cases(busi); t = group_table(cases, find_links(cases))
+    cases = find_cases(busi)
+    t = group_table(cases, find_links(cases))
     groups = {tuple(g) for _, g in t[t.relation == 'copy'].groupby('group')['name']}
     assert groups == set(busi_near_copies(frames=False))
     assert {tuple(g) for _, g in t.groupby('group')['name']} == set(busi_near_copies())

@@ -9,22 +9,35 @@ from PIL import Image
 from busiseg_nb import preprocessing
 from busiseg_nb.core import LABELS, BusisegError
 from busiseg_nb.dataset import Case, find_cases, fingerprint
-from busiseg_nb.preprocessing import (TileCache, build_cache, image_size, label_mask, load_case, load_image, merge_masks,
-                                      resize_image, resize_mask, resized_shape)
+from busiseg_nb.images import image_size
+from busiseg_nb.preprocessing import (
+    TileCache,
+    build_cache,
+    label_mask,
+    load_case,
+    load_image,
+    merge_masks,
+    resize_image,
+    resize_mask,
+    resized_shape,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def message(fn, *args, **kw):
     "The one line that a bad input raises"
-    with pytest.raises(BusisegError) as e: fn(*args, **kw)
+    with pytest.raises(BusisegError) as e:
+        fn(*args, **kw)
     assert '\n' not in str(e.value)
     return str(e.value)
 
 
 def restored(cache, a, name):
     "An image put together from its tiles"
-    rows = cache.rows([name]); t = cache.index.iloc[rows[-1]]; s = cache.meta['size']
+    rows = cache.rows([name])
+    t = cache.index.iloc[rows[-1]]
+    s = cache.meta['size']
     out = np.zeros(((t.row + 1)*s, (t.col + 1)*s, *a.shape[3:]), np.uint8)
     for r in rows:
         i, j = cache.index.row[r]*s, cache.index.col[r]*s
@@ -42,7 +55,8 @@ def cases(folder): return find_cases(folder)
 @pytest.fixture(scope='session')
 def busi_cache(busi, tmp_path_factory):
     folder = tmp_path_factory.mktemp('busi')/'cache'
-    if shutil.disk_usage(folder.parent).free < 3e9: pytest.skip('the cache of BUSI needs 1.5 GB of temporary space')
+    if shutil.disk_usage(folder.parent).free < 3e9:
+        pytest.skip('the cache of BUSI needs 1.5 GB of temporary space')
     yield find_cases(busi), build_cache(find_cases(busi), folder, progress=False)
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -57,7 +71,8 @@ def test_busi_facts(busi_cache):
     modes, coloured, share = {}, 0, {l: [] for l in LABELS}
     for c in cases:
         img, mask = restored(cache, cache.images, c.name), restored(cache, cache.masks, c.name)
-        with Image.open(c.image) as im: rgb = np.array(im.convert('RGB'))
+        with Image.open(c.image) as im:
+            rgb = np.array(im.convert('RGB'))
         assert np.array_equal(img, rgb), c.name
         union = np.zeros(mask.shape, bool)
         for p in c.masks:
@@ -99,33 +114,44 @@ def test_colours_stay_and_alpha_goes(tmp_path):
 
 
 def test_union_of_masks_in_different_modes(tmp_path):
-    rng = np.random.default_rng(1); parts = [rng.random((20, 30)) < .2 for _ in range(4)]
+    rng = np.random.default_rng(1)
+    parts = [rng.random((20, 30)) < .2 for _ in range(4)]
     files = [tmp_path/f'x_mask_{i}.png' for i in range(4)]
-    for m, f, mode in zip(parts, files, ('1', 'L', 'RGB', 'RGBA')): Image.fromarray(m).convert('L').convert(mode).save(f)
+    for m, f, mode in zip(parts, files, ('1', 'L', 'RGB', 'RGBA')):
+        Image.fromarray(m).convert('L').convert(mode).save(f)
     Image.new('L', (30, 20)).save(tmp_path/'x.png')
     for label, value in (('benign', 1), ('malignant', 2), ('normal', 0)):
-        c = Case('x', label, tmp_path/'x.png', tuple(files)); mask = label_mask(c)
+        c = Case('x', label, tmp_path/'x.png', tuple(files))
+        mask = label_mask(c)
         assert mask.dtype == np.uint8 and np.array_equal(mask, np.any(parts, 0)*np.uint8(value))
     assert 'unknown label odd' in message(label_mask, Case('x', 'odd', tmp_path/'x.png', tuple(files)))
     assert 'has no mask' in message(merge_masks, Case('x', 'benign', tmp_path/'x.png', ()))
 
 
 def test_bad_files_are_named(cases, tmp_path):
-    c = cases[0]; w, h = Image.open(c.image).size
+    c = cases[0]
+    w, h = Image.open(c.image).size
     Image.new('1', (h, w + 1), 1).save(c.masks[0])
-    for fn in (label_mask, load_case): assert f'{c.masks[0]}: is {h}x{w + 1}, its image {w}x{h}' in message(fn, c)
-    d = cases[1]; d.image.write_bytes(d.image.read_bytes()[:-4000])
-    assert f'{d.image}: cannot be read as an image' in message(load_case, d)
-    d.image.write_bytes(b'\x89PNG'); assert 'cannot be read as an image' in message(image_size, d.image)
-    d.image.unlink(); assert f'{d.image}: does not exist' in message(load_image, d.image)
+    for fn in (label_mask, load_case):
+        assert f'{c.masks[0]}: is {h}x{w + 1}, its image {w}x{h}' in message(fn, c)
+    d = cases[1]
+    d.image.write_bytes(d.image.read_bytes()[:-4000])
+    assert f'{d.image}: cannot be read (image file is truncated)' in message(load_case, d)
+    d.image.write_bytes(b'\x89PNG')
+    assert 'is no image that can be read' in message(image_size, d.image)
+    d.image.unlink()
+    assert f'{d.image}: does not exist' in message(load_image, d.image)
 
 
 def test_resize():
     assert resized_shape((300, 600), None) == (300, 600) and resized_shape((300, 600), (9, 8)) == (9, 8)
     assert resized_shape((300, 600), 256) == (128, 256) and resized_shape((600, 300, 3), np.int64(256)) == (256, 128)
     assert resized_shape((2, 5000), 100) == (1, 100)
-    for bad in (0, -3, 'x', (1, 2, 3), (0, 5), ()): assert 'is no size' in message(resized_shape, (5, 5), bad)
-    rng = np.random.default_rng(0); mask = rng.choice(np.uint8([0, 2]), (50, 40)); img = rng.integers(0, 256, (50, 40, 3), np.uint8)
+    for bad in (0, -3, 'x', (1, 2, 3), (0, 5), ()):
+        assert 'is no size' in message(resized_shape, (5, 5), bad)
+    rng = np.random.default_rng(0)
+    mask = rng.choice(np.uint8([0, 2]), (50, 40))
+    img = rng.integers(0, 256, (50, 40, 3), np.uint8)
     assert set(np.unique(resize_mask(mask, (33, 71)))) == {0, 2}
     assert resize_image(img, 25).shape == (25, 20, 3) and resize_image(img[..., :1], 25).shape == (25, 20, 1)
     assert np.array_equal(resize_image(img, 25)[..., :1], resize_image(img[..., :1], 25))
@@ -142,17 +168,20 @@ def test_cache_holds_every_case(cases, tmp_path, kw):
         assert np.array_equal(restored(cache, cache.images, c.name), img)
         assert np.array_equal(restored(cache, cache.masks, c.name), resize_mask(label_mask(c), kw.get('resize')))
     again = build_cache(cases, tmp_path/'d', workers=5, progress=False, **kw)
-    for f in TileCache.FILES: assert (tmp_path/'c'/f).read_bytes() == (tmp_path/'d'/f).read_bytes()
+    for f in TileCache.FILES:
+        assert (tmp_path/'c'/f).read_bytes() == (tmp_path/'d'/f).read_bytes()
     assert list(cache.index) == ['case', 'label', 'row', 'col', 'height', 'width', 'fingerprint']
     assert cache.meta['fingerprint'] == fingerprint(cases)
 
 
 def test_rows_and_pickle(cases, tmp_path):
     cache = build_cache(cases, tmp_path/'c', size=128, progress=False)
-    names = [cases[5].name, cases[0].name]; rows = cache.rows(names)
+    names = [cases[5].name, cases[0].name]
+    rows = cache.rows(names)
     t = cache.index.iloc[rows]
     assert list(dict.fromkeys(t['case'])) == names
-    for n in names: assert (lambda x: x == sorted(x))(list(zip(t[t['case'] == n].row, t[t['case'] == n].col)))
+    for n in names:
+        assert (lambda x: x == sorted(x))(list(zip(t[t['case'] == n].row, t[t['case'] == n].col)))
     assert np.array_equal(rows, cache.rows([cases[5], cases[0]])) and len(cache.rows([])) == 0
     assert np.array_equal(cache.rows([c.name for c in cases]), np.arange(len(cache)))
     assert 'has no tiles of nobody' in message(cache.rows, ['nobody'])
@@ -164,36 +193,53 @@ def stamp(folder): return (folder/'meta.json').stat().st_ino
 
 
 def test_opened_when_the_same_and_rebuilt_when_not(cases, tmp_path):
-    f = tmp_path/'c'; build = lambda cs=cases, **kw: build_cache(cs, f, progress=False, **kw)
-    build(); first = stamp(f)
-    build(); build(verify=True); assert stamp(f) == first
+    f = tmp_path/'c'
+    build = lambda cs=cases, **kw: build_cache(cs, f, progress=False, **kw)
+    build()
+    first = stamp(f)
+    build()
+    build(verify=True)
+    assert stamp(f) == first
     for change in (lambda: os.utime(cases[3].masks[0], ns=(1, 1)),
                    lambda: cases[3].image.write_bytes(cases[3].image.read_bytes() + b'\0'),
                    lambda: shutil.copy(cases[0].masks[0], cases[0].image.with_name(f'{cases[0].name}_mask_7.png')),
                    lambda: (f/'index.csv').write_text('case,label\n'), lambda: (f/'meta.json').write_text('{}'),
                    lambda: (f/'masks.npy').unlink(),
                    lambda: os.truncate(f/'images.npy', 5000), lambda: (f/'images.npy').write_bytes(b'')):
-        before = stamp(f); change()
+        before = stamp(f)
+        change()
         cs = find_cases(tmp_path/'data')
         c = build_cache(cs, f, progress=False)
         assert stamp(f) != before and np.array_equal(restored(c, c.images, cs[3].name), load_image(cs[3].image))
-    before = stamp(f); cs = find_cases(tmp_path/'data')
-    build(cs[1:]); assert stamp(f) != before, 'other cases are another cache'
+    before = stamp(f)
+    cs = find_cases(tmp_path/'data')
+    build(cs[1:])
+    assert stamp(f) != before, 'other cases are another cache'
     assert sorted(p.name for p in tmp_path.iterdir()) == ['c', 'data']
 
 
 def test_a_change_that_keeps_length_and_time_is_found_on_request(cases, tmp_path):
-    f = tmp_path/'c'; build_cache(cases, f, progress=False); before = stamp(f)
-    p = cases[0].image; s = p.stat(); data = bytearray(p.read_bytes()); data[-1] ^= 1
-    p.write_bytes(data); os.utime(p, ns=(s.st_atime_ns, s.st_mtime_ns))
+    f = tmp_path/'c'
+    build_cache(cases, f, progress=False)
+    before = stamp(f)
+    p = cases[0].image
+    s = p.stat()
+    data = bytearray(p.read_bytes())
+    data[-1] ^= 1
+    p.write_bytes(data)
+    os.utime(p, ns=(s.st_atime_ns, s.st_mtime_ns))
     assert stamp(f) == before and build_cache(cases, f, progress=False) and stamp(f) == before
-    try: build_cache(cases, f, progress=False, verify=True)
-    except BusisegError: return       # the flipped byte may have made the file unreadable, which was then noticed too
+    try:
+        build_cache(cases, f, progress=False, verify=True)
+    except BusisegError:
+        return       # the flipped byte may have made the file unreadable, which was then noticed too
     assert stamp(f) != before
 
 
 def test_bad_requests_write_nothing(cases, tmp_path):
-    (tmp_path/'file').write_text(''); (tmp_path/'mine').mkdir(); (tmp_path/'mine'/'thesis.txt').write_text('x')
+    (tmp_path/'file').write_text('')
+    (tmp_path/'mine').mkdir()
+    (tmp_path/'mine'/'thesis.txt').write_text('x')
     before = sorted(tmp_path.rglob('*'))
     bad = lambda *a, **kw: message(build_cache, *a, progress=False, **kw)
     assert 'none to cache' in bad([], tmp_path/'c')
@@ -211,15 +257,19 @@ def test_bad_requests_write_nothing(cases, tmp_path):
 
 @pytest.mark.skipif(not hasattr(os, 'geteuid') or os.geteuid() == 0, reason='root may write anywhere')
 def test_read_only_folder(cases, tmp_path):
-    ro = tmp_path/'ro'; ro.mkdir(); ro.chmod(0o555)
+    ro = tmp_path/'ro'
+    ro.mkdir()
+    ro.chmod(0o555)
     assert f"{ro/'c'}: cannot be written" in message(build_cache, cases, ro/'c', progress=False)
 
 
 @pytest.mark.parametrize('how', ['disk_usage', 'posix_fallocate'])
 def test_full_disk(cases, tmp_path, monkeypatch, how):
     def full(*a): raise OSError(errno.ENOSPC, 'No space left on device')
-    if how == 'disk_usage': monkeypatch.setattr(preprocessing.shutil, 'disk_usage', lambda p: shutil._ntuple_diskusage(9, 9, 9))
-    else: monkeypatch.setattr(preprocessing.os, 'posix_fallocate', full, raising=False)
+    if how == 'disk_usage':
+        monkeypatch.setattr(preprocessing.shutil, 'disk_usage', lambda p: shutil._ntuple_diskusage(9, 9, 9))
+    else:
+        monkeypatch.setattr(preprocessing.os, 'posix_fallocate', full, raising=False)
     assert 'free some space' in message(build_cache, cases, tmp_path/'c', progress=False)
     assert sorted(p.name for p in tmp_path.iterdir()) == ['data']
 
@@ -247,7 +297,8 @@ def start(tmp_path, pause):
 
 @pytest.mark.parametrize('outdated', [False, True])
 def test_two_processes_build_at_once(cases, tmp_path, outdated):
-    if outdated: build_cache(cases, tmp_path/'c', progress=False)
+    if outdated:
+        build_cache(cases, tmp_path/'c', progress=False)
     runs = [start(tmp_path, .05) for _ in range(2)]
     out = [r.communicate(timeout=60) for r in runs]
     assert [r.returncode for r in runs] == [0, 0], out
@@ -260,12 +311,16 @@ def test_two_processes_build_at_once(cases, tmp_path, outdated):
 @pytest.mark.skipif(os.name != 'posix', reason='signals')
 @pytest.mark.parametrize('sig', ['SIGINT', 'SIGKILL'])
 def test_interrupted(cases, tmp_path, sig):
-    run = start(tmp_path, .3); run.stdout.readline()
+    run = start(tmp_path, .3)
+    run.stdout.readline()
     until = time.time() + 30
-    while not list(tmp_path.glob('.busiseg.c/images.npy')) and time.time() < until: time.sleep(.02)
-    run.send_signal(getattr(signal, sig)); run.communicate(timeout=60)
+    while not list(tmp_path.glob('.busiseg.c/images.npy')) and time.time() < until:
+        time.sleep(.02)
+    run.send_signal(getattr(signal, sig))
+    run.communicate(timeout=60)
     left = sorted(p.name for p in tmp_path.iterdir())
     assert run.returncode != 0 and 'c' not in left
-    if sig == 'SIGINT': assert left == ['data']
+    if sig == 'SIGINT':
+        assert left == ['data']
     build_cache(cases, tmp_path/'c', progress=False)        # which clears away what a killed process could not
     assert sorted(p.name for p in tmp_path.iterdir()) == ['c', 'data']
