@@ -1,10 +1,10 @@
 """Repeat what Colab does, as far as this machine can: colab_check.py [--full] [NAME…]
 
-A new environment has everything but the library, and a new folder has nothing but the notebook. The setup cell of
-the first notebook finds the library absent and installs it, from a wheel that is built first instead of from the
-network. Then every cell runs, and so do the other notebooks, each in a folder of its own. `--full` installs the
-requirements too, instead of lending those of this environment. With BUSI_ROOT set, notebooks show BUSI where they
-can.
+A new environment has everything but the library, and a new folder has nothing but the notebook. The setup
+cell of the first notebook finds the library absent and installs it, from a wheel that is built first instead
+of from the network. Then every cell runs, and so do the other notebooks, each in a folder of its own.
+`--full` installs the requirements too, instead of lending those of this environment. With BUSI_ROOT set,
+notebooks show BUSI where they can.
 """
 import os
 import re
@@ -46,12 +46,12 @@ def build_wheel(folder: Path) -> Path:
 def environment(folder: Path, full: bool) -> Path:    # full: nothing is lent
     "A new environment without the library; returns its python"
     venv.create(folder, with_pip=True)
-    if not full:      # a path in a .pth file lends packages, but not the editable installs among them
+    python = folder/'bin'/'python'
+    if full:
+        subprocess.run([python, '-m', 'pip', 'install', '-q', 'execnb<0.2', 'fastcore<2'], check=True)
+    else:      # a path in a .pth file lends packages, but not the editable installs among them
         place = next(folder.glob('lib/*/site-packages'))
         (place/'lent.pth').write_text(f'{sysconfig.get_paths()["purelib"]}\n')
-    python = folder/'bin'/'python'
-    else:
-        subprocess.run([python, '-m', 'pip', 'install', '-q', 'execnb<0.2', 'fastcore<2'], check=True)
     absent = 'import importlib.util as u; raise SystemExit(u.find_spec("busiseg_nb") is not None)'
     if subprocess.run([python, '-c', absent], cwd=folder, env=outside()).returncode:
         sys.exit('the new environment has the library already')

@@ -26,18 +26,21 @@ FOLDER = re.compile(r"""Path\((f?)'\.\./results(?:/([^']*))?'\)(?=(\.)?)""")
 PATH = re.compile(r"""(f?)'\.\./results(?:/([^']*))?'""")
 
 
-def setup_cell(name: str, results: bool, data: bool) -> str:    # notebook; what else it shows
+def setup_cell(name: str, results: bool, data: bool, tables: bool) -> str:    # notebook; what else it shows
     "The text of the cell"
     extras = f'[{EXTRAS[name]}]' if name in EXTRAS else ''
     lines = [f'{MARK}on Colab this installs the library; elsewhere it is installed already',
              'import importlib.util', '',
              "if importlib.util.find_spec('busiseg_nb') is None:",
              f'    %pip install -q "busiseg_nb{extras} @ git+{read_address().git_url}"',
-             "%config InlineBackend.figure_format = 'retina'"]
+             "%config InlineBackend.figure_format = 'retina'      # sharp figures"]
     imports, names = [], []
     if results:
         imports.append('from busiseg_nb.files import recorded')
         names.append('results = recorded()      # of the long runs; they come with the library')
+    if tables:
+        imports.insert(0, 'import pandas as pd\n')
+        names.append('pd.options.display.max_colwidth = None      # tables show whole texts')
     if data:
         imports.append('from busiseg_nb.phantom import example_data')
         names.append('data = example_data()     # BUSI where BUSI_ROOT names its folder, else the phantom')
@@ -110,7 +113,8 @@ def rewritten(path: Path) -> dict:    # of a notebook
         if cell['cell_type'] == 'code':
             cell['source'] = lines_of(on_results(source))
             results = results or bool(re.search(r"\bresults/f?'", ''.join(cell['source'])))
-    setup = new_cell('code', setup_cell(name, results, name in DATA), f'setup-{name}')
+    tables = 'dataframe' in json.dumps([c.get('outputs') for c in cells])
+    setup = new_cell('code', setup_cell(name, results, name in DATA, tables), f'setup-{name}')
     setup['outputs'] = next((c['outputs'] for c in old if is_setup(c)), [])
     cells[1:1] = [new_cell('markdown', badge(name), f'badge-{name}'), setup]
     if name != 'index' and not leads_on(cells) and (later := following(name)):
