@@ -70,7 +70,8 @@ def test_from_folder_to_mask(four, tmp_path):
     r = train(four, p, 'none', replace(how, resume=True)).result
     run = tmp_path/'runs'/'four'
     assert sorted(p.name for p in run.iterdir()) == [
-        'best', 'counts.csv', 'history.csv', 'last', 'lesions.json', 'results.json', 'resume.pt', 'split.json']
+        'best', 'counts.csv', 'history.csv', 'last', 'lesions.json', 'results.json', 'resume.pt',
+        'split.json']
     assert r['classes'] == names and r['split_sizes'] == {'train': 8, 'valid': 4, 'test': 4}
     assert not r['data']['is_busi']
     assert read_json(run/'results.json')['scores'] == r['scores']
@@ -83,7 +84,7 @@ def test_from_folder_to_mask(four, tmp_path):
     assert len(history) == 2 and {'valid_iou', *(f'valid_iou_{n}' for n in names)} <= set(history)
     model = load_model(run/'best')
     assert model.class_names == names and model.classes == 4 and model.tile_size == 64
-    split = load_split(run/'split.json', cases := find_data(four).cases)
+    split = load_split(run/'split.json', find_data(four).cases)
     total = np.zeros((1, 4, 4), int)                       # the scores are those of these masks
     for c in split['test']:
         img, true = load_case(c)
