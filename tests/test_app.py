@@ -1,5 +1,13 @@
-"The page in a real headless Chromium: upload, result, slider, downloads, broken files, and nothing that leaves this computer."
-import json, os, shutil, signal, socket, subprocess, sys, urllib.error, urllib.request
+"The page in a real headless Chromium: upload, result, slider, downloads, broken files, nothing that leaves"
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,7 +20,8 @@ from busiseg_nb.phantom import phantom_image
 pytest.importorskip('gradio', reason='gradio is not installed (extra app)')
 sync_api = pytest.importorskip('playwright.sync_api', reason='playwright is not installed (extra dev)')
 CHROME = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
-FLAGS = ('--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync').split()
+FLAGS = ('--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
+         '--disable-background-networking', '--disable-component-update', '--disable-sync')
 SERVE = '''
 import faulthandler, signal, sys
 faulthandler.register(signal.SIGUSR1)
@@ -27,7 +36,7 @@ A.serve(load_model(sys.argv[1]), int(sys.argv[2]), 1, 'trial')
 
 @contextmanager
 def serving(root, sweep=60, **kwargs):
-    "The page with a small random model: its address, the folder with its temporary files and its log, its process"
+    "The page with a small random model: its address, the folder with its files and its log, its process"
     from busiseg_nb.core import seed_everything
     from busiseg_nb.models import build_model, save_model
     seed_everything(0)
@@ -38,12 +47,16 @@ def serving(root, sweep=60, **kwargs):
         s.bind(('127.0.0.1', 0))
         port = s.getsockname()[1]
     repo = str(Path(__file__).resolve().parent.parent)
-    env = {**os.environ, 'TMPDIR': str(root/'tmp'), 'PYTHONPATH': os.pathsep.join([repo, os.environ.get('PYTHONPATH', '')]), 'HF_HUB_OFFLINE': '1', 'GRADIO_SHARE': 'True', 'GRADIO_ALLOWED_PATHS': str(root)}
+    env = {**os.environ, 'TMPDIR': str(root/'tmp'),
+           'PYTHONPATH': os.pathsep.join([repo, os.environ.get('PYTHONPATH', '')]), 'HF_HUB_OFFLINE': '1',
+           'GRADIO_SHARE': 'True', 'GRADIO_ALLOWED_PATHS': str(root)}
     with open(root/'log', 'w') as log:
-        p = subprocess.Popen([sys.executable, '-c', SERVE, root/'model', str(port), str(sweep)], cwd=root/'cwd', env=env, stdout=subprocess.PIPE, stderr=log, text=True)
+        p = subprocess.Popen([sys.executable, '-c', SERVE, root/'model', str(port), str(sweep)],
+                             cwd=root/'cwd', env=env, stdout=subprocess.PIPE, stderr=log, text=True)
     try:
         line = p.stdout.readline()
-        assert f'http://127.0.0.1:{port}' in line and 'not for clinical use' in line, (line, (root/'log').read_text())
+        told = (line, (root/'log').read_text())
+        assert f'http://127.0.0.1:{port}' in line and 'not for clinical use' in line, told
         yield f'http://127.0.0.1:{port}', root, p
     finally:
         p.kill()
@@ -103,7 +116,8 @@ def status(url):
 
 def test_page_says_what_it_is(page):
     text = page.inner_text('.head')
-    assert 'not for clinical use' in text and 'trial, ' in text and 'tu-mobilenetv3_small_050' in text and 'up to 1 MB' in text
+    assert 'not for clinical use' in text and 'trial, ' in text and 'tu-mobilenetv3_small_050' in text
+    assert 'up to 1 MB' in text
     assert page.locator('.result').count() == 0 or not page.locator('.result').is_visible()
 
 
@@ -127,7 +141,8 @@ def test_upload_slider_download(page, served, tmp_path):
     assert set(np.unique(values)) <= {0, 1, 2}
     download(page, '#report', tmp_path/'report.json', 'my case_report.json')
     report = json.loads((tmp_path/'report.json').read_text())
-    assert list(report['area_px'].values()) == np.bincount(values.ravel(), minlength=3).tolist() and (report['height'], report['width']) == (190, 335)
+    assert list(report['area_px'].values()) == np.bincount(values.ravel(), minlength=3).tolist()
+    assert (report['height'], report['width']) == (190, 335)
     assert page.locator('#lesions tbody tr').count() == min(25, len(report['lesions']))
     with Image.open(tmp_path/'mask.png') as m:
         assert m.getpalette()[3:6] == [86, 180, 233]
@@ -146,11 +161,20 @@ def test_broken_file_is_one_line_and_the_page_goes_on(page, served, tmp_path):
     assert not page.locator('#alert p').is_visible()
 
 
+PASTE = '''async () => {
+  const canvas = document.createElement('canvas');
+  canvas.width = 40;
+  canvas.height = 30;
+  canvas.getContext('2d').fillRect(0, 0, 40, 30);
+  const picture = await new Promise(done => canvas.toBlob(done));
+  const data = new DataTransfer();
+  data.items.add(new File([picture], 'pasted.png', {type: 'image/png'}));
+  document.dispatchEvent(new ClipboardEvent('paste', {clipboardData: data, bubbles: true}));
+}'''
+
+
 def test_paste(page):
-    page.evaluate('''async () => {
-      const c = document.createElement('canvas'); c.width = 40; c.height = 30; c.getContext('2d').fillRect(0, 0, 40, 30);
-      const d = new DataTransfer(); d.items.add(new File([await new Promise(r => c.toBlob(r))], 'pasted.png', {type: 'image/png'}));
-      document.dispatchEvent(new ClipboardEvent('paste', {clipboardData: d, bubbles: true})); }''')
+    page.evaluate(PASTE)
     page.wait_for_function('document.querySelector(".title").innerText.includes("pasted.png")')
     assert page.locator('#overlay img').is_visible() and not page.locator('#alert p').is_visible()
 
@@ -175,7 +199,8 @@ def test_too_large_is_refused(page, served, tmp_path):
     upload(page, tmp_path/'large.bmp')
     page.wait_for_function('document.body.innerText.includes("exceed the maximum allowed size")')
     assert not list((served[1]/'tmp').rglob('large.bmp'))
-    page.errors.clear()                                          # gradio itself writes its refusal to the console
+    # gradio itself writes its refusal to the console
+    page.errors.clear()
 
 
 def test_narrow_page_does_not_scroll_sideways(page):

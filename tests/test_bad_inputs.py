@@ -19,7 +19,8 @@ from test_predict import FORMATS, GRAY, Dark
 from busiseg_nb import cli
 from busiseg_nb.core import BusisegError
 from busiseg_nb.dataset import find_cases, load_split
-from busiseg_nb.predict import predict_files, read_image
+from busiseg_nb.images import read_image
+from busiseg_nb.predict import predict_files
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -1,5 +1,7 @@
 "ONNX export and the three predictors: parity with torch, the agreement of bfloat16, and files from strangers"
 import json
+import subprocess
+import sys
 from importlib.resources import files
 from pathlib import Path
 
@@ -9,8 +11,18 @@ import torch
 
 from busiseg_nb import deploy
 from busiseg_nb.core import BusisegError, seed_everything
-from busiseg_nb.deploy import (OnnxPredictor, OpenVINOPredictor, TorchPredictor, agreement, export_onnx, load_predictor)
-from busiseg_nb.inference import predict_proba, predict_tiles
+from busiseg_nb.deploy import (
+    CANDIDATES,
+    OnnxPredictor,
+    OpenVINOPredictor,
+    TorchPredictor,
+    agreement,
+    best_way,
+    export_onnx,
+    fastest,
+    load_predictor,
+)
+from busiseg_nb.inference import predict_proba, predict_tiles, weights_id
 from busiseg_nb.models import DiceCELoss, build_model, save_model
 
 SMALL = dict(encoder_weights=None, tile_size=64, decoder_channels=(32, 32, 16, 16, 8))
@@ -22,7 +34,8 @@ def discs(n, size=64, seed=0):
     for i in range(n):
         r, (cy, cx), k = rng.uniform(.15, .3)*size, rng.uniform(.3, .7, 2)*size, 1 + i % 2
         inside = (y - cy)**2 + (x - cx)**2 < r*r
-        imgs.append((110 + inside*(80 if k == 1 else -80) + rng.normal(0, 10, (size, size))).clip(0, 255).astype(np.uint8))
+        img = 110 + inside*(80 if k == 1 else -80) + rng.normal(0, 10, (size, size))
+        imgs.append(img.clip(0, 255).astype(np.uint8))
         masks.append(inside*k)
     return np.stack(imgs), np.stack(masks)
 
@@ -74,11 +87,13 @@ def test_bf16_keeps_the_classes_of_the_shipped_model(request):
     folder = Path(str(files('busiseg_nb')))/'data'/'model'
     if not (folder/'model.safetensors').is_file():
         pytest.skip('no model is shipped yet')
-    from busiseg_nb.phantom import phantom_image
     from busiseg_nb.models import load_model
+    from busiseg_nb.phantom import phantom_image
     net = load_model(folder)
-    imgs = [phantom_image(l, (300, 400), seed=i)[0] for i, l in enumerate(('benign', 'malignant', 'normal')*2)]
-    a, b = (np.concatenate([predict_proba(net, im, bf16=b).reshape(-1, net.classes) for im in imgs]) for b in (False, True))
+    imgs = [phantom_image(label, (300, 400), seed=i)[0]
+            for i, label in enumerate(('benign', 'malignant', 'normal')*2)]
+    a, b = (np.concatenate([predict_proba(net, im, bf16=b).reshape(-1, net.classes) for im in imgs])
+            for b in (False, True))
     assert agreement(a, b)[1] >= .999
 
 
@@ -88,7 +103,8 @@ def test_onnx_parity_for_any_batch(model, onnx_file, tiles):
     for batch in (1, 7, 16):
         assert agreement(net.predict_tiles(tiles, batch), want)[0] <= 1e-4
     assert net.predict_tiles(tiles[:0]).shape == (0, 64, 64, 3)
-    assert (net.in_channels, net.tile_size, net.resize, net.classes, net.class_names) == (1, 64, None, 3, model.class_names)
+    assert (net.in_channels, net.tile_size, net.resize, net.classes,
+            net.class_names) == (1, 64, None, 3, model.class_names)
     with pytest.raises(BusisegError, match='do not fit'):
         net.predict_tiles(np.zeros((1, 96, 96, 1), np.uint8))
 
@@ -107,7 +123,8 @@ def test_binary_form_and_resize(tmp_path):
     pytest.importorskip('onnxscript')
     pytest.importorskip('onnxruntime')
     seed_everything(1)
-    net = build_model('tu-mobilenetv3_small_050', classes=1, input_norm='bn', resize=(96, 128), **SMALL).eval()
+    net = build_model('tu-mobilenetv3_small_050', classes=1, input_norm='bn', resize=(96, 128),
+                      **SMALL).eval()
     p = OnnxPredictor(export_onnx(net, tmp_path/'b.onnx', tile_size=32))
     x = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
     assert (p.classes, p.tile_size, p.resize, p.in_channels) == (2, 32, (96, 128), 3)
@@ -172,7 +189,8 @@ def broken(kind, good):
     return m.SerializeToString()
 
 
-@pytest.mark.parametrize('kind', ('empty', 'text', 'truncated', 'png', 'weights elsewhere', 'weights elsewhere, in an attribute', 'no facts',
+@pytest.mark.parametrize('kind', ('empty', 'text', 'truncated', 'png', 'weights elsewhere',
+                                  'weights elsewhere, in an attribute', 'no facts',
                                   'other facts', 'bad facts', 'plug-in', 'unknown operator', 'loop'))
 def test_broken_files_give_one_line(kind, onnx_file, tmp_path, capfd):
     path = tmp_path/'bad.onnx'
@@ -202,7 +220,8 @@ def test_missing_extra_names_the_remedy(model, onnx_file, tmp_path, monkeypatch)
 
 def test_load_predictor(model, onnx_file, tmp_path):
     save_model(model, tmp_path/'m')
-    assert isinstance(load_predictor(tmp_path/'m', bf16=False), TorchPredictor) and isinstance(load_predictor(onnx_file), OnnxPredictor)
+    assert isinstance(load_predictor(tmp_path/'m', bf16=False), TorchPredictor)
+    assert isinstance(load_predictor(onnx_file), OnnxPredictor)
     for bad in ((onnx_file, 'torch'), (tmp_path/'m', 'onnx'), (onnx_file, 'tensorrt')):
         with pytest.raises(BusisegError):
             load_predictor(*bad)
@@ -212,4 +231,79 @@ def test_inference_takes_a_predictor(model, onnx_file):
     "One image of any size through the file, as through the network"
     img = np.concatenate(list(discs(4, seed=3)[0]), 1)[:50, :200]
     net = OnnxPredictor(onnx_file)
-    assert agreement(predict_proba(net, img, overlap=.5), predict_proba(model, img, overlap=.5, bf16=False))[0] <= 1e-4
+    assert agreement(predict_proba(net, img, overlap=.5),
+                     predict_proba(model, img, overlap=.5, bf16=False))[0] <= 1e-4
+
+
+@pytest.fixture
+def cached(model, onnx_file, tmp_path, monkeypatch):
+    "A model folder, measured in a cache of its own: its folder and the lines that were said"
+    monkeypatch.setenv('BUSISEG_CACHE', str(tmp_path/'cache'))
+    save_model(model, tmp_path/'m')
+    said = []
+    fastest(tmp_path/'m', said.append)
+    return tmp_path/'m', said
+
+
+def change_note(folder, **changes):
+    "Write other things into the only note of a cache"
+    path, = (folder.parent/'cache').glob('*/note.json')
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    return path
+
+
+def test_the_fastest_is_measured_once_and_agrees(cached, model, tiles):
+    folder, said = cached
+    again = fastest(folder, said.append)
+    assert len(said) == 1 and 'measured' in said[0]
+    want = TorchPredictor(model, bf16=False).predict_tiles(tiles)
+    assert agreement(again.predict_tiles(tiles), want)[1] >= .999
+    assert again.weights == weights_id(model) and again.class_names == model.class_names
+    note = json.loads(change_note(folder).read_text())
+    assert again.way == note['fastest'] == best_way(note['ways']) and set(note['ways']) <= set(CANDIDATES)
+
+
+def test_a_way_that_disagrees_is_not_taken():
+    rows = {'PyTorch': {'tiles_per_s': 1., 'equal_classes': 1.}, 'ONNX Runtime': {'tiles_per_s': 9., 'equal_classes': .998},
+            'OpenVINO': {'tiles_per_s': 5., 'equal_classes': .9995}}
+    assert best_way(rows) == 'OpenVINO'
+
+
+def test_a_note_for_another_computer_is_measured_again(cached):
+    folder, said = cached
+    change_note(folder, here={'processor': 'another'})
+    fastest(folder, said.append)
+    assert len(said) == 2
+
+
+def test_a_cache_that_was_changed_or_cannot_be_written_is_no_harm(cached, tmp_path, monkeypatch, tiles):
+    folder, said = cached
+    change_note(folder, fastest='ONNX Runtime')
+    network, = (folder.parent/'cache').glob('*/model.onnx')
+    network.write_bytes(network.read_bytes() + b'x')
+    assert isinstance(fastest(folder, said.append), TorchPredictor) and 'is not the network' in said[-1]
+    (tmp_path/'file').write_text('no folder')
+    monkeypatch.setenv('BUSISEG_CACHE', str(tmp_path/'file'))
+    assert isinstance(fastest(folder, said.append), TorchPredictor) and 'computing with PyTorch' in said[-1]
+
+
+def test_a_cached_network_starts_without_torch(cached):
+    folder, _ = cached
+    change_note(folder, fastest='ONNX Runtime')
+    code = '''
+import sys
+import numpy as np
+from busiseg_nb.deploy import fastest
+from busiseg_nb.inference import predict_mask
+predictor = fastest(sys.argv[1], print)
+predict_mask(predictor, np.zeros((70, 90), np.uint8))
+print(predictor.way, 'torch' in sys.modules)
+'''
+    out = subprocess.run([sys.executable, '-c', code, folder], capture_output=True, text=True)
+    assert out.stdout == 'ONNX Runtime False\n', out.stderr
+
+
+def test_without_a_runtime_it_is_torch(model, tmp_path, monkeypatch):
+    save_model(model, tmp_path/'m')
+    monkeypatch.setattr(deploy, '_installed', lambda *names: False)
+    assert isinstance(fastest(tmp_path/'m'), TorchPredictor)

@@ -11,10 +11,13 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
+from busiseg_nb import images as I
 from busiseg_nb import predict as P
-from busiseg_nb.core import COLOURS, BusisegError, phantom_image
+from busiseg_nb.core import COLOURS, BusisegError
+from busiseg_nb.images import read_image, to_uint8
 from busiseg_nb.models import build_model, save_model
-from busiseg_nb.predict import Lesions, find_inputs, predict_files, predict_image, read_image, to_uint8
+from busiseg_nb.phantom import phantom_image
+from busiseg_nb.predict import Lesions, find_inputs, predict_files, predict_image
 
 GRAY = phantom_image('malignant', (60, 80), seed=4)[0]
 RGB = np.dstack([GRAY, GRAY//2, 255 - GRAY])
@@ -142,7 +145,7 @@ def test_a_huge_colour_image_is_read_as_gray(tmp_path, monkeypatch, suffix, mode
     turned = {} if suffix == 'bmp' else {'exif': exif}
     Image.fromarray(RGB).convert(mode).save(file, **HUGE_FORMATS[suffix], **turned)
     want = np.asarray(ImageOps.exif_transpose(Image.open(file)).convert('RGB').convert('L')).astype(int)
-    monkeypatch.setattr(P, 'HUGE', 1000)
+    monkeypatch.setattr(I, 'HUGE', 1000)
     (_, a, info), = read_image(file)
     assert a.shape == want.shape and np.abs(a - want).max() <= (3 if suffix == 'jpg' else 1)
     assert 'read as gray, for its size' in info['notes']
@@ -322,7 +325,10 @@ def test_lesions_in_bands():
     two[2:8, 2:8], two[8:15, 8:15] = 1, 1                                            # touch at a corner: one lesion
     l = Lesions(2)
     l.add(two, np.full((20, 20), .5, np.float32))
-    assert l.table(('bg', 'x'), (.5, 2.)) == [{'class': 'x', 'box': [2, 2, 13, 13], 'area_px': 85, 'probability': .5, 'area_mm2': 85.}]
+    [row] = l.table(('bg', 'x'), (.5, 2.))
+    assert row['axes_mm'] == [round((6.5**2 + 26**2)**.5, 2), round(abs(7*.5*26 + 7*2*6.5)/(6.5**2 + 26**2)**.5, 2)]
+    assert row.pop('axes_mm') and row == {'class': 'x', 'box': [2, 2, 13, 13], 'area_px': 85, 'probability': .5, 'area_mm2': 85.,
+                                          'peak_probability': .5, 'axes_px': [18.4, 9.9]}
     assert Lesions(2).table(('bg', 'x')) == []
 
 
@@ -358,7 +364,7 @@ def test_any_size_and_a_limit_of_our_own(tmp_path, monkeypatch):
         assert np.array(Image.open(tmp_path/'out'/f'{f.stem}_mask.png')).shape == size and not r['failed']
     monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 100)                              # as if 65x64 were far beyond Pillow's limit
     assert read_image(tmp_path/'65x64.png')[0][1].shape == (65, 64) and Image.MAX_IMAGE_PIXELS == 100
-    monkeypatch.setattr(P, 'MAX_PIXELS', 4000)
+    monkeypatch.setattr(I, 'MAX_PIXELS', 4000)
     with pytest.raises(BusisegError, match='4,160 pixels'): read_image(tmp_path/'65x64.png')
 
 

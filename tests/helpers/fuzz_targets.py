@@ -14,9 +14,9 @@ from unittest import mock
 import numpy as np
 from PIL import Image
 
-from busiseg_nb import comparison, own_data, predict, preprocessing, runs
+from busiseg_nb import comparison, images, own_data, predict, preprocessing, runs
 from busiseg_nb.core import BusisegError
-from busiseg_nb.dataset import Case, foreground, load_split, read_png, save_split
+from busiseg_nb.dataset import Case, load_split, save_split
 from busiseg_nb.metrics import confusion, counts_frame, counts_from_frame
 from busiseg_nb.models import build_model, load_model, save_model
 
@@ -35,10 +35,10 @@ class Target(NamedTuple):
 @contextlib.contextmanager
 def small_limits():
     "Bombs explode at a million pixels"
-    old = predict.MAX_PIXELS, Image.MAX_IMAGE_PIXELS
-    predict.MAX_PIXELS, Image.MAX_IMAGE_PIXELS = PIXELS, PIXELS//2
+    old = images.MAX_PIXELS, Image.MAX_IMAGE_PIXELS
+    images.MAX_PIXELS, Image.MAX_IMAGE_PIXELS = PIXELS, PIXELS//2
     try: yield
-    finally: predict.MAX_PIXELS, Image.MAX_IMAGE_PIXELS = old
+    finally: images.MAX_PIXELS, Image.MAX_IMAGE_PIXELS = old
 
 
 def refused(read, folder) -> bool:
@@ -185,9 +185,9 @@ def image_readers(folder, data):
     p = put(folder/'image.png', data)
     classes = {'background': 0, **{f'c{i}': i for i in range(1, 200)}}
     def huge():
-        with mock.patch.object(predict, 'HUGE', 100): return predict.read_image(p)
-    return [lambda: predict.read_image(p), huge, lambda: foreground(read_png(p)), lambda: preprocessing.load_image(p),
-            lambda: preprocessing.image_size(p), lambda: own_data.read_class_mask(p, classes),
+        with mock.patch.object(images, 'HUGE', 100): return images.read_image(p)
+    return [lambda: images.read_image(p), huge, lambda: images.foreground(p), lambda: images.load_picture(p),
+            lambda: images.image_size(p), lambda: images.read_class_values(p), lambda: images.mask_facts(p), lambda: images.orientation(p), lambda: own_data.read_class_mask(p, classes),
             lambda: own_data._present(own_data.MaskCase('x', '', p, (p,), tuple(classes.items())))]
 
 
@@ -199,7 +199,7 @@ def dicom_seeds(folder):
 def dicom_readers(folder, data):
     p = put(folder/'image.dcm', data)
     def first_frames():
-        for k, _ in enumerate(predict.iter_images(p)):
+        for k, _ in enumerate(images.iter_images(p)):
             if k > 20: break
     return [first_frames]
 
