@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from .core import COLOURS, LABELS
-from .dataset import find_cases, load_split
+from .dataset import find_cases
 from .files import atomic_path, read_csv
 from .images import overlay
 from .inference import predict_mask, predict_tiles, to_channels
@@ -30,6 +30,7 @@ from busiseg_nb.metrics import (
 )
 from .models import load_model, published_results
 from .preprocessing import label_mask, load_image, resize_image
+from .splits import load_split
 from .tiling import tile_image
 
 # %% ../nbs/08a_figures.ipynb #88eb985f

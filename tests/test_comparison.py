@@ -46,7 +46,8 @@ def make_run(folder, split='random', weights=None, classes=3, seed=0, busi=True,
     pd.DataFrame(history).to_csv(folder/'history.csv', index=False)
     choices = {'weights': weights or 'none', 'split': split, 'classes': classes, 'epochs': epochs}
     result = {'name': folder.name, 'finished': True, 'profile': 'quick', 'model': model,
-              'encoder_weights': weights, 'split': split, 'config': {**choices, 'seed': 0, 'limit': None, **config},
+              'encoder_weights': weights, 'split': split,
+              'config': {**choices, 'seed': 0, 'limit': None, **config},
               'data': {'images': 780, 'is_busi': busi}, 'split_sizes': {'train': 4, 'valid': 2, 'test': n},
               'training': {'epochs': epochs, 'tiles': 40, 'best_epoch': 2},
               'scores': main_scores(df, hist, 100),
@@ -219,7 +220,7 @@ def test_table4_carries_conventions(runs):
     assert (t.Convention.str.len() > 10).all() and not t.Convention.str.match('same').any()
     assert t[t.Study == 'Azam et al. 2023']['Dice, %'].item() == '62.00'
     assert t[t.Model == 'CMUNeXt']['IoU, %'].item() == '71.56 ± 2.43'
-    in_the_paper = 3                                                  # of the peers stand in the paper's own table
+    in_the_paper = 3                                  # of the peers stand in the paper's own table
     assert len(C.table4({})) + len(C.table4({}, False)) == 5 + len(C.peers()) - in_the_paper
     assert set(C.table4({}, False).Study) == {'zekikus/MedSegBench'}
 
@@ -354,19 +355,22 @@ def test_paired_verdict_draws_the_same_groups_for_both():
 def folds(tmp_path):
     "Three grouped folds, three random ones that are better, two from random weights that are worse"
     for k in range(3):
-        make_run(tmp_path/f'cv-net-grouped-{k + 1}', f'fold{k + 1}', weights='imagenet', seed=k, first=10*k)
-        make_run(tmp_path/f'cv-net-random-{k + 1}', f'random-fold{k + 1}', weights='imagenet', seed=k, first=10*k,
-                 wrong=.05)
+        make_run(tmp_path/f'cv-net-grouped-{k + 1}', f'fold{k + 1}', weights='imagenet', seed=k,
+                 first=10*k)
+        make_run(tmp_path/f'cv-net-random-{k + 1}', f'random-fold{k + 1}', weights='imagenet', seed=k,
+                 first=10*k, wrong=.05)
         if k < 2:
             make_run(tmp_path/f'cv-net-scratch-{k + 1}', f'fold{k + 1}', seed=k, first=10*k, wrong=.5)
     return tmp_path
 
 
 def test_folds_are_pooled_and_answer_the_questions(folds):
-    copies = [('benign (1)', 'benign (2)'), ('malignant (11)', 'malignant (12)'), ('benign (13)', 'benign (14)')]
+    copies = [('benign (1)', 'benign (2)'), ('malignant (11)', 'malignant (12)'),
+              ('benign (13)', 'benign (14)')]
     leak = C.answer('leak', folds, copies, n=200)
     parts = {part: p for part, p in leak.rows if p.score == 'mean IoU'}
-    assert {k: p.images for k, p in parts.items()} == {'all': 45, 'with a near-copy': 6, 'without a near-copy': 39}
+    images = {k: p.images for k, p in parts.items()}
+    assert images == {'all': 45, 'with a near-copy': 6, 'without a near-copy': 39}
     assert parts['all'].difference[1] > 0
     text, pretraining, tiles, overlap = C.answer_sentences(C.answer_all(folds, copies, n=200))
     assert 'random folds score higher' in text and 'on 6 images (with a near-copy)' in text
@@ -406,7 +410,8 @@ def test_pooled_cv_refuses(folds):
 
 @pytest.mark.parametrize('difference, text', [
     ((.018, -.086, .128), 'no effect can be told: +1.8 [−8.6, 12.8] points'),
-    ((.042, .01, .075), '+4.2 [1.0, 7.5] points: up'), ((-.042, -.075, -.01), '−4.2 [−7.5, −1.0] points: down'),
+    ((.042, .01, .075), '+4.2 [1.0, 7.5] points: up'),
+    ((-.042, -.075, -.01), '−4.2 [−7.5, −1.0] points: down'),
     ((.1, None, None), 'no effect can be told, there is no interval: +10.0'),
     ((.02, 0., .04), 'no effect can be told: +2.0 [0.0, 4.0] points')])
 def test_verdicts(difference, text):
@@ -446,10 +451,7 @@ def test_lesion_scores_of_runs_with_records(tmp_path):
 def test_figures_are_written(folder, phantom, tmp_path):
     from busiseg_nb.dataset import find_cases
     from busiseg_nb.models import build_model, save_model
-    try:
-        from busiseg_nb.splits import save_split, split_cases
-    except ImportError:
-        from busiseg_nb.dataset import save_split, split_cases
+    from busiseg_nb.splits import save_split, split_cases
     run, cases = make_run(tmp_path/'r'), find_cases(phantom)
     save_split(split_cases(cases, (.4, .2, .4)), run/'split.json')
     net = build_model('tu-mobilenetv3_small_050', None, in_channels=1, tile_size=64, resize=64,
