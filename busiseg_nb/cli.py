@@ -148,6 +148,8 @@ def reproduce(data: Data = None,
               runs: Path = Path('runs'), cache: Path = Path('.cache'),
               resume: Resume = False, minutes: Minutes = None,
               compile: Annotated[bool, typer.Option('--compile', help='torch.compile the network')] = False,
+              also: Annotated[Optional[list[Path]], typer.Option(
+                  help='folder of a further data set to train on (BUS-BRA); may be given again')] = None,
               progress: Progress = True):
     "The main job: verify, split, cache, train, test, and the paper's Table 3 with ours beside it."
     from busiseg_nb import runs as R
@@ -156,7 +158,7 @@ def reproduce(data: Data = None,
     _check_minutes(minutes)
     name = name or f'{profile}-{p.model}-{p.split}-{seed}'.replace('/', '_')
     r = R.reproduce(_root(data), name, profile, seed, runs, cache, limit, groups, resume, minutes, compile,
-                    progress=progress, **changes)
+                    progress=progress, also=also or (), **changes)
     if r['finished']:
         report(runs/name, _root(data))
 

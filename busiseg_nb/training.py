@@ -38,8 +38,10 @@ class TileDL(DataLoader):
                  seed:int=0, # with the epoch's number, decides order and augmentation
                  binary:bool=False, # classes become 0 and 1 (any tumour)
                  resident:bool=None, # hold all tiles on `device`; default: where that is a GPU
+                 weights=None, # one per tile of `rows`: how often it is drawn; default each once an epoch
                  **kwargs):
         self.cache, self.rows = cache, np.arange(len(cache.images)) if rows is None else np.asarray(rows)
+        self.weights = None if weights is None else np.asarray(weights, float)/np.sum(weights)
         self.augment, self.seed, self.binary, self.epoch, self.part = augment, seed, binary, 0, (0, 1)   # part: see `mine`
         self.resident = (device is not None and torch.device(device).type == 'cuda') if resident is None else resident
         size, ix = cache.images.shape[1], cache.index.iloc[self.rows]
@@ -49,7 +51,13 @@ class TileDL(DataLoader):
         super().__init__(self.rows, bs=bs, shuffle=shuffle, num_workers=0, device=device, **kwargs)
 
     def get_idxs(self):
-        return np.random.default_rng([self.seed, self.epoch]).permutation(self.n) if self.shuffle else np.arange(self.n)
+        if not self.shuffle:
+            return np.arange(self.n)
+        rng = np.random.default_rng([self.seed, self.epoch])
+        if self.weights is None:
+            return rng.permutation(self.n)
+        places = (np.arange(self.n) + rng.random())/self.n         # systematic: each tile as often as its weight says, give or take one
+        return rng.permutation(np.searchsorted(np.cumsum(self.weights), places).clip(max=self.n - 1))
 
     def create_batches(self, samps):
         g = torch.Generator().manual_seed(int(np.random.default_rng([self.seed, self.epoch, 1]).integers(2**62)))
@@ -73,7 +81,7 @@ class TileDL(DataLoader):
         return x.permute(0, 3, 1, 2), (y > 0).to(torch.uint8) if self.binary else y
 
     def new(self, dataset=None, cls=None, **kwargs):
-        own = {k: getattr(self, k) for k in ('cache', 'rows', 'bs', 'shuffle', 'device', 'augment', 'seed', 'binary', 'resident')}
+        own = {k: getattr(self, k) for k in ('cache', 'rows', 'bs', 'shuffle', 'device', 'augment', 'seed', 'binary', 'resident', 'weights')}
         return type(self)(**{**own, **{k: v for k, v in kwargs.items() if k in (*own, 'drop_last', 'get_idxs')}})
 
 # %% ../nbs/05_training.ipynb #d961bc3e
@@ -111,13 +119,18 @@ def get_dls(cache, # `TileCache` of the training (and validation) tiles
             augment=None, # see `TileDL`; the paper uses none
             seed:int=0, device=None, binary=False, resident=None,
             valid_cache=None, # a cache of its own for validation, where the training one is cut differently
+            weight=None, # f(case) -> how often a training case is drawn; default once an epoch
            ) -> DataLoaders:
     "fastai DataLoaders over the tiles of a split"
     device = torch.device(device or default_device()); names = lambda part: [c.name for c in split[part]]
     if bs < processes()[1]: fail(f'batch size {bs}', f'is less than one tile for each of {processes()[1]} processes', 'use 16, as the paper does')
     if not split['train'] or not split['valid']: fail('the split', 'has no training or no validation images', 'use more images or other fractions')
     kw = dict(bs=bs, device=device, seed=seed, binary=binary, resident=resident); vc = valid_cache or cache
-    return DataLoaders(TileDL(cache, cache.rows(names('train')), shuffle=True, augment=augment, **kw),
+    weights = None
+    if weight:
+        often = {c.name: weight(c) for c in split['train']}
+        weights = cache.index['case'].iloc[cache.rows(names('train'))].map(often).to_numpy()
+    return DataLoaders(TileDL(cache, cache.rows(names('train')), shuffle=True, augment=augment, weights=weights, **kw),
                        TileDL(vc, vc.rows(names('valid')), **kw), device=device)
 
 # %% ../nbs/05_training.ipynb #5408a9be
@@ -339,14 +352,72 @@ def affine_views(extent, # (n,2) share of each tile's height and width that is i
 
 class Augment:
     "Random windows of `size` pixels with random gain, gamma and noise, for whole batches (a `TileDL`'s `augment`)"
-    def __init__(self, size=256, zoom=(.8, 1.25), rotate=10., flip=.5, gain=.2, gamma=.3, noise=.02):
+    def __init__(self, size=256, zoom=(.8, 1.25), rotate=10., flip=.5, gain=.2, gamma=.3, noise=.02,
+                 clear=0., # share of the tiles for which, of six closer windows, the one with the least lesion is taken
+                 clear_zoom=(1.2, 2.2), # of those windows
+                 shade=0., # standard deviation of a slow change of brightness with depth and width, in log gray
+                 speckle=0., # standard deviation of noise that is two pixels coarse
+                 blur=0., # share of the tiles that are smoothed, each by an amount of its own
+                 marks=0.): # share of the tiles into which calipers are drawn
         self.size, self.view, self.light = size, dict(zoom=zoom, rotate=rotate, flip=flip), (gain, gamma, noise)
+        self.clear, self.clear_zoom = clear, clear_zoom
+        self.shade, self.speckle, self.blur, self.marks = shade, speckle, blur, marks
+
     def __call__(self, x, y, extent, g):
-        n, _, h, _ = x.shape; dev = x.device
-        grid = F.affine_grid(affine_views(extent, self.size/h, g, **self.view), (n, 1, self.size, self.size), align_corners=False).to(dev)
+        n, _, h, _ = x.shape
+        dev = x.device
+        views = affine_views(extent, self.size/h, g, **self.view)
+        if self.clear:
+            views = self.away(views, y, extent, g)
+        grid = F.affine_grid(views, (n, 1, self.size, self.size), align_corners=False).to(dev)
         x = F.grid_sample(x.float()/255, grid, align_corners=False)
         y = F.grid_sample(y[:, None].float(), grid, mode='nearest', align_corners=False)[:, 0].to(torch.uint8)
-        gain, gamma, noise = self.light; u = lambda: (2*torch.rand(n, 1, 1, 1, generator=g) - 1).to(dev)
+        gain, gamma, noise = self.light
+        def u(): return (2*torch.rand(n, 1, 1, 1, generator=g) - 1).to(dev)
         x = (x.clamp(0, 1)**torch.exp(gamma*u()))*torch.exp(gain*u())
-        if noise: x = x*(1 + noise*torch.randn(x.shape, generator=g).to(dev))
+        if self.blur:
+            x = self.smooth(x, g)
+        if self.shade:
+            x = x*torch.exp(self.shade*self.field(n, 4, g).to(dev))
+        if self.speckle:
+            x = x*(1 + self.speckle*u().abs()*self.field(n, self.size//2, g).to(dev))
+        if noise:
+            x = x*(1 + noise*torch.randn(x.shape, generator=g).to(dev))
+        if self.marks:
+            self.draw(x, g)
         return x.clamp(0, 1).contiguous(memory_format=torch.channels_last), y
+
+    def away(self, views, y, extent, g):
+        "`views`, some of them replaced by the closer window, of six, that shows the least lesion"
+        n, h = y.shape[:2]
+        close = {**self.view, 'zoom': self.clear_zoom}
+        tries = [affine_views(extent, self.size/h, g, **close) for _ in range(6)]
+        lesion = (y[:, None] > 0).float().cpu()
+        def amount(v):
+            grid = F.affine_grid(v, (n, 1, 48, 48), align_corners=False)
+            return F.grid_sample(lesion, grid, mode='nearest', align_corners=False).sum((1, 2, 3))
+        best = torch.stack([amount(v) for v in tries]).argmin(0)
+        chosen = torch.rand(n, generator=g) < self.clear
+        return torch.where(chosen[:, None, None], torch.stack(tries)[best, torch.arange(n)], views)
+
+    def field(self, n, cells, g):
+        "(n,1,S,S) random values of standard deviation about 1, smooth between `cells` points a side"
+        coarse = torch.randn((n, 1, cells, cells), generator=g)
+        return F.interpolate(coarse, size=(self.size, self.size), mode='bilinear', align_corners=False)
+
+    def smooth(self, x, g):
+        "`x`, some of its images mixed with their local means"
+        n = len(x)
+        share = torch.rand(n, 1, 1, 1, generator=g)*(torch.rand(n, 1, 1, 1, generator=g) < self.blur)
+        return torch.lerp(x, F.avg_pool2d(x, 5, 1, 2, count_include_pad=False), share.to(x.device))
+
+    def draw(self, x, g):
+        "Draw two to four bright crosses, as calipers are, into some of the images, in place"
+        S = self.size
+        for k in torch.nonzero(torch.rand(len(x), generator=g) < self.marks).flatten().tolist():
+            number = int(torch.randint(2, 5, (1,), generator=g))
+            value = .6 + .4*float(torch.rand(1, generator=g))
+            arm = int(torch.randint(2, 5, (1,), generator=g))*S//256 + 1
+            for a, b in torch.randint(arm, S - arm, (number, 2), generator=g).tolist():
+                x[k, :, a - arm:a + arm + 1, b] = value
+                x[k, :, a, b - arm:b + arm + 1] = value

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from busiseg_nb.core import BusisegError
@@ -22,7 +23,11 @@ SLOW = dict(deadline=None, derandomize=True)
 def values(shape, dtype, seed=0):
     rng = np.random.default_rng(seed)
     a = rng.integers(0, 256, shape)
-    return (a/255 if dtype.startswith('float') else a % 2 if dtype == 'bool' else a).astype(dtype)
+    if dtype.startswith('float'):
+        a = a/255
+    elif dtype == 'bool':
+        a = a % 2
+    return a.astype(dtype)
 
 
 def plain_tiles(a, size, stride):
@@ -30,24 +35,27 @@ def plain_tiles(a, size, stride):
     n = [1 + max(0, int(np.ceil((s - size)/stride))) for s in a.shape[:2]]
     p = np.zeros([(k - 1)*stride + size for k in n] + list(a.shape[2:]), a.dtype)
     p[:a.shape[0], :a.shape[1]] = a
-    return np.stack([p[r*stride:r*stride+size, c*stride:c*stride+size] for r in range(n[0]) for c in range(n[1])]), p.shape[:2]
+    starts = [(r*stride, c*stride) for r in range(n[0]) for c in range(n[1])]
+    return np.stack([p[y:y+size, x:x+size] for y, x in starts]), p.shape[:2]
 
 
 @settings(max_examples=80, **SLOW)
-@given(h=sides, w=sides, tail=tails, dtype=st.sampled_from(DTYPES), size=st.sampled_from([256, 64, 100, 33]), blend=st.sampled_from(BLENDS))
+@given(h=sides, w=sides, tail=tails, dtype=st.sampled_from(DTYPES), size=st.sampled_from([256, 64, 100, 33]),
+       blend=st.sampled_from(BLENDS))
 def test_round_trip(h, w, tail, dtype, size, blend):
     a = values((h, w, *tail), dtype)
     tiles, grid = tile_image(a, size)
     want, padded = plain_tiles(a, size, size)
     assert tiles.dtype == a.dtype and grid.padded == padded
     np.testing.assert_array_equal(tiles, want)
-    back = merge_tiles(tiles, grid, blend)               # without overlap there is nothing to blend: exact for labels too
+    back = merge_tiles(tiles, grid, blend)      # no overlap, nothing to blend: exact for labels too
     assert back.dtype == a.dtype and back.shape == a.shape
     np.testing.assert_array_equal(back, a)
 
 
 @settings(max_examples=40, **SLOW)
-@given(h=sides, w=sides, tail=tails, size=st.integers(1, 300), overlap=st.floats(0, .8), dtype=st.sampled_from(DTYPES))
+@given(h=sides, w=sides, tail=tails, size=st.integers(1, 300), overlap=st.floats(0, .8),
+       dtype=st.sampled_from(DTYPES))
 def test_overlapping_round_trip(h, w, tail, size, overlap, dtype):
     size = max(size, h//8, w//8)                         # not more tiles than a test needs
     a = values((h, w, *tail), dtype)
@@ -77,26 +85,33 @@ def test_torch_equals_numpy(h, w, tail, dtype, overlap):
 @pytest.mark.parametrize('order', ['F', 'flipped', 'channels last', 'memmap'])
 def test_any_memory_layout(order, tmp_path):
     a = values((300, 410, 3), 'uint8')
-    if order == 'F': a = np.asfortranarray(a)
-    if order == 'flipped': a = a[::-1, ::-2]
-    if order == 'channels last': a = np.moveaxis(values((3, 300, 410), 'uint8'), 0, -1)
+    if order == 'F':
+        a = np.asfortranarray(a)
+    if order == 'flipped':
+        a = a[::-1, ::-2]
+    if order == 'channels last':
+        a = np.moveaxis(values((3, 300, 410), 'uint8'), 0, -1)
     if order == 'memmap':
         np.save(tmp_path/'a.npy', a)
         a = np.load(tmp_path/'a.npy', mmap_mode='r')
     tiles, grid = tile_image(a)
     np.testing.assert_array_equal(tiles, plain_tiles(a, 256, 256)[0])
     np.testing.assert_array_equal(merge_tiles(tiles, grid), a)
-    p = torch.from_numpy(np.ascontiguousarray(tiles)).permute(0, 3, 1, 2).contiguous()    # as a network returns them
-    np.testing.assert_array_equal(merge_tiles(p.permute(0, 2, 3, 1), grid), a)
+    from_network = torch.from_numpy(np.ascontiguousarray(tiles)).permute(0, 3, 1, 2).contiguous()
+    np.testing.assert_array_equal(merge_tiles(from_network.permute(0, 2, 3, 1), grid), a)
 
 
 def test_input_is_left_alone():
-    a = values((300, 300), 'float32'); b = a.copy()
-    tiles, grid = tile_image(a, overlap=.5); c = tiles.copy()
-    for blend in BLENDS: merge_tiles(tiles, grid, blend)
-    np.testing.assert_array_equal(a, b); np.testing.assert_array_equal(tiles, c)
+    a = values((300, 300), 'float32')
+    before = a.copy()
+    tiles, grid = tile_image(a, overlap=.5)
+    tiles_before = tiles.copy()
+    for blend in BLENDS:
+        merge_tiles(tiles, grid, blend)
+    np.testing.assert_array_equal(a, before)
+    np.testing.assert_array_equal(tiles, tiles_before)
     tiles[:] = -1
-    np.testing.assert_array_equal(a, b)                  # tiles are copies, not views
+    np.testing.assert_array_equal(a, before)             # tiles are copies, not views
 
 
 def test_order_is_row_by_row():
@@ -125,20 +140,23 @@ def test_identity(shape, overlap, blend):
 
 
 @settings(max_examples=60, **SLOW)
-@given(h=sides, w=sides, tail=tails, size=st.sampled_from([64, 100, 256]), overlap=st.sampled_from([0, .25, .5, .7]),
-       blend=st.sampled_from(BLENDS), dtype=st.sampled_from(['uint8', 'float16', 'float32']), torched=st.booleans())
+@given(h=sides, w=sides, tail=tails, size=st.sampled_from([64, 100, 256]),
+       overlap=st.sampled_from([0, .25, .5, .7]), blend=st.sampled_from(BLENDS),
+       dtype=st.sampled_from(['uint8', 'float16', 'float32']), torched=st.booleans())
 def test_streaming_equals_the_whole(h, w, tail, size, overlap, blend, dtype, torched):
     a = values((h, w, *tail), dtype)
-    if torched: a = torch.from_numpy(a)
-    elif blend and overlap and dtype == 'uint8': a = a.astype('float64')
-    if torched and blend and overlap and dtype == 'uint8': a = a.double()
+    if blend and overlap and dtype == 'uint8':
+        a = a.astype('float64')                          # labels are not averaged
+    if torched:
+        a = torch.from_numpy(a)
     grid = make_grid(a.shape, size, overlap)
     merger, asked, bands, all_tiles, buffer = BandMerger(grid, blend), [], [], [], a[:0]
 
     def read(y0, y1):
         nonlocal buffer
         asked.append((y0, y1))
-        if len(buffer): buffer[:] = 0                   # a reader may use its own memory again
+        if len(buffer):
+            buffer[:] = 0                               # a reader may use its own memory again
         buffer = a[y0:y1].clone() if torched else a[y0:y1].copy()
         return buffer
 
@@ -147,15 +165,18 @@ def test_streaming_equals_the_whole(h, w, tail, size, overlap, blend, dtype, tor
         all_tiles.append(tiles)
         k = int(noise.integers(0, 9))
         bands.append(merger.add(tiles*k))
-    assert [y for y, _ in asked] == [0] + [y for _, y in asked[:-1]] and asked[-1][1] == h     # every row once, in order
+    assert [y for y, _ in asked] == [0] + [y for _, y in asked[:-1]]     # every row once, in order
+    assert asked[-1][1] == h
     whole, _ = tile_image(a, size, overlap)
     stack = torch.cat if torched else np.concatenate
     np.testing.assert_array_equal(stack(all_tiles), whole)
     noise = np.random.default_rng(1)
-    out = stack([whole[r*grid.cols:(r+1)*grid.cols]*int(noise.integers(0, 9)) for r in range(grid.rows)])
+    rows = [whole[r*grid.cols:(r+1)*grid.cols] for r in range(grid.rows)]
+    out = stack([row*int(noise.integers(0, 9)) for row in rows])
     np.testing.assert_array_equal(stack(bands), merge_tiles(out, grid, blend))
     assert all(len(b) for b in bands) and merger.row == grid.rows
-    with pytest.raises(BusisegError, match='already'): merger.add(tiles)
+    with pytest.raises(BusisegError, match='already'):
+        merger.add(tiles)
 
 
 def test_streaming_holds_only_bands():
@@ -186,8 +207,7 @@ def test_nearest_centre():
     got = merge_tiles(numbers, grid)
     centres = np.array(grid.origins) + 7.5
     yx = np.stack(np.mgrid[:40, :70], -1)
-    d = np.abs(yx[:, :, None] - centres).max(-1)          # the pixel must be at the least distance of any tile, along each side
-    for axis in (0, 1):
+    for axis in (0, 1):                                  # along each side, no tile's centre is nearer
         d = np.abs(yx[:, :, None, axis] - centres[:, axis])
         np.testing.assert_allclose(np.take_along_axis(d, got[..., None], 2)[..., 0], d.min(-1))
 
@@ -199,8 +219,9 @@ def test_blending_is_the_weighted_mean(blend):
     tiles = rng.random((len(grid), 16, 16, 2))
     w = np.outer(blend_window(16, blend), blend_window(16, blend))[..., None]
     top, bottom = np.zeros((*grid.padded, 2)), np.zeros((*grid.padded, 1))
-    for t, (y, x) in zip(tiles, grid.origins):
-        top[y:y+16, x:x+16] += w*t; bottom[y:y+16, x:x+16] += w
+    for t, (y, x) in zip(tiles, grid.origins, strict=True):
+        top[y:y+16, x:x+16] += w*t
+        bottom[y:y+16, x:x+16] += w
     np.testing.assert_allclose(merge_tiles(tiles, grid, blend), (top/bottom)[:50, :61], atol=1e-12)
 
 
@@ -208,44 +229,57 @@ def test_gaussian_is_the_usual_one():
     "sigma = size/8 (nnU-Net, MONAI), positive everywhere, symmetric, largest in the middle"
     for size in (1, 2, 7, 256):
         w = blend_window(size)
-        assert w.min() >= 1e-3 and w.max() <= 1 and np.array_equal(w, w[::-1]) and w.argmax() in (size//2, (size - 1)//2)
+        assert w.min() >= 1e-3 and w.max() <= 1 and np.array_equal(w, w[::-1])
+        assert w.argmax() in (size//2, (size - 1)//2)
     w = blend_window(257)
     np.testing.assert_allclose(w[128 + 32], np.exp(-.5*(32/(257/8))**2))
-    x = np.arange(256) - 127.5                            # MONAI's map for sigma_scale=0.125: the product is kept above 0.001
+    x = np.arange(256) - 127.5           # MONAI's map for sigma_scale=0.125: the product is kept above 0.001
     theirs = np.maximum(np.exp(-.5*(np.add.outer(x**2, x**2))/32**2), 1e-3)
     w = blend_window(256)
     assert np.abs(np.outer(w, w) - theirs).max() <= 1.001e-3       # we keep each side above 0.001
 
 
-BAD = [(lambda a: tile_image(a, 0), 'size=0'), (lambda a: tile_image(a, -3), 'size=-3'), (lambda a: tile_image(a, 25.6), 'size=25.6'),
-       (lambda a: tile_image(a, True), 'size=True'), (lambda a: tile_image(a, '256'), "size='256'"),
-       (lambda a: tile_image(a, 256, 1), 'overlap=1'), (lambda a: tile_image(a, 256, -.1), 'overlap=-0.1'),
-       (lambda a: tile_image(a, 256, float('nan')), 'overlap=nan'), (lambda a: tile_image(a, 256, 'half'), "overlap='half'"),
-       (lambda a: tile_image(a[:0]), 'no pixels'), (lambda a: tile_image(a[:, :0]), 'no pixels'), (lambda a: tile_image(a[0]), 'no pixels'),
-       (lambda a: tile_image(a[None, None]), 'no pixels'), (lambda a: tile_image(3), 'no pixels'),
-       (lambda a: merge_tiles(tile_image(a)[0][:3], make_grid(a.shape)), r'\(3, 256, 256\): do not fit'),
-       (lambda a: merge_tiles(tile_image(a, 128)[0][:4], make_grid(a.shape)), 'do not fit'),
-       (lambda a: merge_tiles(tile_image(a)[0][..., None, None], make_grid(a.shape)), 'do not fit'),
-       (lambda a: merge_tiles(a, make_grid(a.shape)), 'do not fit'),
-       (lambda a: merge_tiles(*tile_image(a), 'cubic'), "blend='cubic'"),
-       (lambda a: merge_tiles(*tile_image(a, overlap=.5), 'mean'), 'uint8 tiles: overlap'),
-       (lambda a: merge_tiles(*tile_image(torch.from_numpy(a), overlap=.5), 'gaussian'), 'uint8 tiles: overlap'),
-       (lambda a: merge_tiles(*tile_image(a > 9, overlap=.5), 'gaussian'), 'bool tiles: overlap'),
-       (lambda a: BandMerger(make_grid(a.shape), 'cubic'), "blend='cubic'"),
-       (lambda a: BandMerger(make_grid(a.shape)).add(tile_image(a)[0]), 'do not fit'),
-       (lambda a: list(stream_tiles(lambda y, z: a[y:z, :9], make_grid(a.shape))), 'rows 0 to 256'),
-       (lambda a: list(stream_tiles(lambda y, z: a[:1], make_grid(a.shape))), 'rows 0 to 256')]
+BAD = [
+    (lambda a: tile_image(a, 0), 'size=0'),
+    (lambda a: tile_image(a, -3), 'size=-3'),
+    (lambda a: tile_image(a, 25.6), 'size=25.6'),
+    (lambda a: tile_image(a, True), 'size=True'),
+    (lambda a: tile_image(a, '256'), "size='256'"),
+    (lambda a: tile_image(a, 256, 1), 'overlap=1'),
+    (lambda a: tile_image(a, 256, -.1), 'overlap=-0.1'),
+    (lambda a: tile_image(a, 256, float('nan')), 'overlap=nan'),
+    (lambda a: tile_image(a, 256, 'half'), "overlap='half'"),
+    (lambda a: tile_image(a[:0]), 'no pixels'),
+    (lambda a: tile_image(a[:, :0]), 'no pixels'),
+    (lambda a: tile_image(a[0]), 'no pixels'),
+    (lambda a: tile_image(a[None, None]), 'no pixels'),
+    (lambda a: tile_image(3), 'no pixels'),
+    (lambda a: merge_tiles(tile_image(a)[0][:3], make_grid(a.shape)), r'\(3, 256, 256\): do not fit'),
+    (lambda a: merge_tiles(tile_image(a, 128)[0][:4], make_grid(a.shape)), 'do not fit'),
+    (lambda a: merge_tiles(tile_image(a)[0][..., None, None], make_grid(a.shape)), 'do not fit'),
+    (lambda a: merge_tiles(a, make_grid(a.shape)), 'do not fit'),
+    (lambda a: merge_tiles(*tile_image(a), 'cubic'), "blend='cubic'"),
+    (lambda a: merge_tiles(*tile_image(a, overlap=.5), 'mean'), 'uint8 tiles: overlap'),
+    (lambda a: merge_tiles(*tile_image(torch.from_numpy(a), overlap=.5), 'gaussian'), 'uint8 tiles: overlap'),
+    (lambda a: merge_tiles(*tile_image(a > 9, overlap=.5), 'gaussian'), 'bool tiles: overlap'),
+    (lambda a: BandMerger(make_grid(a.shape), 'cubic'), "blend='cubic'"),
+    (lambda a: BandMerger(make_grid(a.shape)).add(tile_image(a)[0]), 'do not fit'),
+    (lambda a: list(stream_tiles(lambda y, z: a[y:z, :9], make_grid(a.shape))), 'rows 0 to 256'),
+    (lambda a: list(stream_tiles(lambda y, z: a[:1], make_grid(a.shape))), 'rows 0 to 256'),
+]
 
 
 @pytest.mark.parametrize('do,line', BAD, ids=[line for _, line in BAD])
 def test_bad_arguments(do, line):
-    with pytest.raises(BusisegError, match=line) as e: do(values((300, 400), 'uint8'))
+    with pytest.raises(BusisegError, match=line) as e:
+        do(values((300, 400), 'uint8'))
     assert '\n' not in str(e.value)
 
 
 def test_light_import():
     "Tiling needs neither torch nor fastai"
-    code = "import sys, busiseg_nb.tiling; print([m for m in ('torch', 'fastai', 'pandas') if m in sys.modules])"
+    code = ("import sys, busiseg_nb.tiling; "
+            "print([m for m in ('torch', 'fastai', 'pandas') if m in sys.modules])")
     out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == '[]'
 
@@ -257,14 +291,17 @@ def test_all_of_busi(busi):
     assert (len(pictures), len(files)) == (780, 1578)
 
     def one(f):
-        with Image.open(f) as im: a = np.asarray(im)
+        with Image.open(f) as im:
+            a = np.asarray(im)
         tiles, grid = tile_image(a)
         back = merge_tiles(tiles, grid)
         return f, grid, len(tiles), back.dtype == a.dtype and np.array_equal(back, a)
 
-    with ThreadPoolExecutor(2) as pool: done = list(pool.map(one, files))
+    with ThreadPoolExecutor(2) as pool:
+        done = list(pool.map(one, files))
     assert [f.name for f, _, _, same in done if not same] == []
     grids = {f: g for f, g, _, _ in done}
     assert sum(n for f, _, n, _ in done if '_mask' not in f.name) == 5607
     for f, g in grids.items():
-        if '_mask' in f.name: assert g == grids[f.with_name(f.name.split('_mask')[0] + '.png')], f.name
+        if '_mask' in f.name:
+            assert g == grids[f.with_name(f.name.split('_mask')[0] + '.png')], f.name
