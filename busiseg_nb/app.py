@@ -640,7 +640,7 @@ def _downloads(gr):
     with gr.Row():
         ready = [gr.DownloadButton(label, size='md', elem_id=key)
                  for key, label in (('mask', 'Mask (PNG)'), ('report', 'Report (JSON)'))]
-        made = {key: (gr.Button(label, size='md', elem_id=key),
+        made = {key: (gr.Button(label, size='md', elem_id=f'{key}-save'),
                       gr.DownloadButton(label, visible='hidden', elem_id=f'{key}-file'))
                 for key, (label, _) in SAVES.items()}
     return ready, made
