@@ -24,13 +24,14 @@ from tqdm.auto import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.common import arguments, finish, rotated, write_result
-from busiseg_nb.dataset import find_cases, fingerprint, load_split, split_hash
+from busiseg_nb.dataset import find_cases, fingerprint
 from busiseg_nb.inference import predict_proba, seam_discontinuity
 from busiseg_nb.intervals import bootstrap
 from busiseg_nb.metrics import Counts, confusion, counts_frame, counts_from_frame, dice, iou, pool
 from busiseg_nb.models import load_model
 from busiseg_nb.preprocessing import load_case, resized_shape
 from busiseg_nb.runs import group_names, is_busi, read_groups
+from busiseg_nb.splits import load_split, split_hash
 
 WAYS = {  # name: arguments of `predict_proba`
     'tiles': {},

@@ -18,11 +18,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from bad_inputs import canvas, saved
 from PIL import Image
-from test_app import CHROME, FLAGS, serving, sync_api
 
+from bad_inputs import canvas, saved
 from busiseg_nb.phantom import phantom_image
+from test_app import CHROME, FLAGS, serving, sync_api
 
 httpx = pytest.importorskip('httpx')             # comes with gradio
 TOKEN = 'what no visitor may read'
@@ -369,8 +369,8 @@ def test_memory_stays_flat_over_200_requests(served, config, record_property):
         with u.web:
             assert 'case.png' in u.analyse('case.png', data)[3]
         if i in (50, 200):
-            rss[i] = int(next(l for l in Path(f'/proc/{p.pid}/status').read_text().splitlines()
-                              if l.startswith('VmRSS')).split()[1])/1024
+            lines = Path(f'/proc/{p.pid}/status').read_text().splitlines()
+            rss[i] = int(next(line for line in lines if line.startswith('VmRSS')).split()[1])/1024
     print(f'{rss[50]:.0f} MB after 50 requests, {rss[200]:.0f} MB after 200')
     record_property('requests served', 200)
     assert rss[200] - rss[50] < 40
