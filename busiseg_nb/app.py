@@ -26,11 +26,13 @@ from PIL import Image, ImageDraw, ImageFont
 
 from .core import BusisegError, colours_of, fail
 from .files import read_json, write_json
-from .images import READERS, SUFFIXES, iter_images, overlay, read_head, reader_of, whole_spacing
+from busiseg_nb.images import (
+    READERS, SUFFIXES, iter_images, overlay, read_head, read_header, reader_of, whole_spacing,
+)
 from .inference import predict_bands
 from .models import count_parameters
 from .phantom import phantom_image
-from .predict import as_spacing, model_id, predict_files, predict_image, safe_cell
+from .predict import Segmented, as_spacing, model_id, predict_image, safe_cell, write_dicom_seg
 
 # %% ../nbs/12_app.ipynb #1edfe9da
 NOTE = 'For research. Not a medical device, not for clinical use.'
@@ -328,13 +330,11 @@ def save_pdf(job):
     return path
 
 def save_dicom_seg(job):
-    "The DICOM Segmentation that `busiseg predict --dicom-seg` writes of the same file"
-    folder = job.result.folder/'dicom'
-    quiet = lambda line: None
-    report = predict_files([job.result.path], folder, job.model, dicom_seg=True, draw=False, say=quiet)
-    if report['failed']:
-        fail(job.result.path.name, report['failed'][0]['error'])
-    return folder/report['images'][0]['dicom_seg']
+    "The mask as a DICOM Segmentation of the DICOM file that it was made from"
+    r, path = job.result, job.result.file('seg.dcm')
+    about = Segmented(r.report['classes'], r.report['model'])
+    write_dicom_seg(read_header(r.path), {r.ask.frame - 1: r.picture('mask.png')}, path, about)
+    return path
 
 @dataclass
 class Job:
