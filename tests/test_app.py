@@ -257,14 +257,15 @@ def scale(page):
 def test_zoom_by_button_wheel_drag_and_keys(page):
     page.get_by_role('button', name='Zoom in').click()
     assert scale(page) == pytest.approx(1.5)
-    box = page.locator('#overlay img').bounding_box()
-    page.mouse.move(box['x'] + 60, box['y'] + 60)
+    page.locator('#overlay').hover()                    # its middle
+    box = page.locator('#overlay').bounding_box()
+    x, y = box['x'] + box['width']/2, box['y'] + box['height']/2
     page.mouse.wheel(0, -100)
     page.wait_for_function(f'{MATRIX}.a > 1.6')
     moved = f'{MATRIX}.e'
     before = page.evaluate(moved)
     page.mouse.down()
-    page.mouse.move(box['x'] + 80, box['y'] + 60)
+    page.mouse.move(x + 20, y)
     page.mouse.up()
     assert page.evaluate(moved) > before
     page.locator('#overlay').focus()
