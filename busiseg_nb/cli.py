@@ -330,7 +330,8 @@ def predict(inputs: Annotated[list[str], typer.Argument(help='image files, folde
             frames: Annotated[Optional[str], typer.Option(
                 help='of clips and files of several pages, like 1,5,10-20; default: all')] = None,
             dicom_seg: Annotated[bool, typer.Option(
-                '--dicom-seg', help='a DICOM Segmentation for each DICOM file (needs the extra dicom)')] = False,
+                '--dicom-seg', help='a DICOM Segmentation for each DICOM file (needs the extra dicom)'
+            )] = False,
             fractional: Annotated[bool, typer.Option(
                 '--fractional', help='with --dicom-seg: probabilities instead of the mask')] = False,
             way: Annotated[str, typer.Option(
