@@ -398,13 +398,21 @@ def _once(faults) -> list: # of `Fault`s
         seen.setdefault((f.file, f.problem, '' if f.problem in ('wrong size', 'unreadable') else f.detail), f)
     return list(seen.values())
 
+def _in_one(faults, problem, cases) -> list: # of `Fault`s
+    "A note that most images of a data set have becomes one note"
+    same = [f for f in faults if f.problem == problem]
+    if len(same) < max(20, len(cases)/2):
+        return faults
+    says = f'{len(same)} of {len(cases)} images, first {same[0].file.name}: {same[0].detail}'
+    return [f for f in faults if f.problem != problem] + [Fault(same[0].file.parent, problem, 'note', says)]
+
 def check_found(found:Found, progress:bool=False, # draw a progress bar
                 workers:int=None) -> list: # of `Fault`s; `workers` threads
     "Every fault of a data set: those that its reader met, and those of every file"
     checked = thread_map(check_case, found.cases, workers, progress, 'verifying')
     faults = [f for wrong, _ in checked for f in wrong] + list(found.faults)
     faults += _twins(found.cases, [pixels for _, pixels in checked])
-    return _once(faults)
+    return _in_one(_once(faults), 'coloured image', found.cases)
 
 def fault_table(faults, root) -> pd.DataFrame: # file, problem, severity, detail
     "Faults as a table, files relative to the data set's folder"
@@ -780,7 +788,7 @@ class DataSet:
         order = [label for label in (*labels_of(self.cases), *self.classes) if count[label]]
         said = ', '.join(f'{count[label]} {label}' for label in dict.fromkeys(order))
         patients = {c.group for c in self.cases if c.group}
-        who = f', {len(patients)} patients' if patients else ''
+        who = f', {len(patients)} patient{"s"*(len(patients) > 1)}' if patients else ''
         text = self.layout if self.parts else LAYOUTS[self.layout].text.split(':')[0]
         return f'{text}, {len(self.cases)} images ({said}){who}, {len(self.groups)} groups that stay together'
 

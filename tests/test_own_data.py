@@ -44,8 +44,8 @@ def four(tmp_path):
     for i in range(16):
         img, mask = one(i)
         im = Image.fromarray(img)
-        (im.convert('RGB') if i % 3 == 0
-         else im).save(root/'images'/f'{i:03}{(".png", ".jpg", ".tif", ".bmp")[i % 4]}')
+        im = im.convert('RGB') if i % 3 == 0 else im
+        im.save(root/'images'/f'{i:03}{(".png", ".jpg", ".tif", ".bmp")[i % 4]}')
         Image.fromarray(np.array(list(FOUR.values()), np.uint8)[mask]).save(root/'masks'/f'{i:03}.png')
     (root/'classes.json').write_text(json.dumps(FOUR))
     return root
@@ -59,17 +59,16 @@ def test_from_folder_to_mask(four, tmp_path):
     assert train_own(four, minutes=1e-6, **args) == {'finished': False, 'epochs_done': 1}
     r = train_own(four, resume=True, **args)
     run = tmp_path/'runs'/'four'
-    assert sorted(p.name for p in run.iterdir()) == ['best', 'counts.csv', 'history.csv', 'last',
-                                                     'results.json', 'resume.pt', 'split.json']
+    assert sorted(p.name for p in run.iterdir()) == [
+        'best', 'counts.csv', 'history.csv', 'last', 'results.json', 'resume.pt', 'split.json']
     assert r['classes'] == names and r['split_sizes'] == {'train': 8, 'valid': 4, 'test': 4}
     assert not r['data']['is_busi']
     assert read_json(run/'results.json')['scores'] == r['scores']
-    assert {f'{m}_{n}' for m in ('iou', 'dice', 'precision', 'recall')
-            for n in (*names, 'mean', 'foreground')} | {'accuracy_foreground'} <= set(r['scores'])
+    measures, columns = ('iou', 'dice', 'precision', 'recall'), (*names, 'mean', 'foreground')
+    assert {f'{m}_{n}' for m in measures for n in columns} | {'accuracy_foreground'} <= set(r['scores'])
     assert list(class_scores(r).index) == [*names, 'mean']
-    # without the union
-    assert np.isclose(r['scores']['iou_mean'][0], np.mean([r['scores'][f'iou_{n}'][0] for n in names]),
-                      atol=2e-6)
+    mean = np.mean([r['scores'][f'iou_{n}'][0] for n in names])                  # without the union
+    assert np.isclose(r['scores']['iou_mean'][0], mean, atol=2e-6)
     history = pd.read_csv(run/'history.csv')
     assert len(history) == 2 and {'valid_iou', *(f'valid_iou_{n}' for n in names)} <= set(history)
     model = load_model(run/'best')
@@ -97,15 +96,14 @@ def test_command_line(tmp_path):
 
     from busiseg_nb.cli import app
     root = make_xray_phantom(tmp_path/'x', 12, 64)
-    ran = CliRunner().invoke(app, ['train', '--data', str(root), '--from', 'none', '--model', TINY, '--name',
-                                   'x',
-        '--epochs', '1', '--tile', '64', '--runs', str(tmp_path/'runs'), '--cache', str(tmp_path/'cache'),
-        '--no-progress'])
+    run = tmp_path/'runs'/'x'/'best'
+    ran = CliRunner().invoke(app, ['train', '--data', str(root), '--from', 'none', '--model', TINY,
+        '--name', 'x', '--epochs', '1', '--tile', '64', '--runs', str(tmp_path/'runs'),
+        '--cache', str(tmp_path/'cache'), '--no-progress'])
     assert ran.exit_code == 0, ran.output
-    assert 'calcification' in ran.output
-    assert f'--model {tmp_path/"runs"/"x"/"best"}' in ran.output.replace('\n', '')
-    ran = CliRunner().invoke(app, ['predict', str(root/'images'/'x001.png'), '--model',
-                                   str(tmp_path/'runs'/'x'/'best'), '-o', str(tmp_path/'out')])
+    assert 'calcification' in ran.output and f'--model {run}' in ran.output.replace('\n', '')
+    ran = CliRunner().invoke(app, ['predict', str(root/'images'/'x001.png'), '--model', str(run),
+                                   '-o', str(tmp_path/'out')])
     assert ran.exit_code == 0, ran.output
     masks = [p for p in (tmp_path/'out').rglob('*.png') if 'mask' in p.name]
     assert masks
@@ -122,12 +120,11 @@ rgb = np.array(list(FOUR.values()), np.uint8)[WANT]
 
 @pytest.mark.parametrize('name, image, classes', [
     ('numbers.png', Image.fromarray(WANT), NUMBERS), ('numbers.tif', Image.fromarray(WANT), NUMBERS),
-    ('gray.bmp', Image.fromarray(gray), GRAYS), ('gray_as_rgb.png', Image.fromarray(np.stack([gray]*3, -1)),
-                                                 GRAYS),
-                                                 ('gray_alpha.png',
-                                                  Image.fromarray(np.stack([gray, gray], -1)), GRAYS),
-    ('colour.png', Image.fromarray(rgb), RGB), ('colour_alpha.png', Image.fromarray(np.dstack([rgb, gray])),
-                                                RGB), ('colour.webp', Image.fromarray(rgb), RGB),
+    ('gray.bmp', Image.fromarray(gray), GRAYS),
+    ('gray_as_rgb.png', Image.fromarray(np.stack([gray]*3, -1)), GRAYS),
+    ('gray_alpha.png', Image.fromarray(np.stack([gray, gray], -1)), GRAYS),
+    ('colour.png', Image.fromarray(rgb), RGB), ('colour.webp', Image.fromarray(rgb), RGB),
+    ('colour_alpha.png', Image.fromarray(np.dstack([rgb, gray])), RGB),
     ('colour_as_palette.png', Image.fromarray(rgb).quantize(4), RGB),
     ('mixed.png', Image.fromarray(rgb), {**RGB, 'background': 0}),
     ('gray_as_palette.png', Image.fromarray(gray).convert('RGB').quantize(4), GRAYS)])
@@ -141,8 +138,7 @@ def test_mask_formats(tmp_path, name, image, classes):
 def test_indexed_and_one_bit_masks(tmp_path):
     save_mask(WANT, tmp_path/'i.png', list(RGB.values())*2)
     np.testing.assert_array_equal(read_class_mask(tmp_path/'i.png', NUMBERS), WANT)
-    # its colours, if those are what the file knows
-    np.testing.assert_array_equal(read_class_mask(tmp_path/'i.png', RGB), WANT)
+    np.testing.assert_array_equal(read_class_mask(tmp_path/'i.png', RGB), WANT)       # its colours
     bits = WANT > 1
     Image.fromarray(bits).save(tmp_path/'b.png')
     assert Image.open(tmp_path/'b.png').mode == '1'
@@ -180,8 +176,7 @@ def test_labels_split_and_groups(four, tmp_path):
         split = split_data(d, 'grouped', (.5, .25, .25), seed)
         at = {c.name: p for p, cs in split.items() for c in cs}
         assert len(at) == 16 and all(at[f'{2*i:03}'] == at[f'{2*i + 1:03}'] for i in range(8))
-        # still cases that read their own masks
-        assert all(c.values for cs in split.values() for c in cs)
+        assert all(c.values for cs in split.values() for c in cs)   # still cases whose masks hold classes
     (four/'classes.json').write_text(json.dumps({**FOUR, 'extra': [9, 9, 9]}))
     assert find_data(four).fingerprint != d.fingerprint                 # classes are data: another cache
 
@@ -222,8 +217,7 @@ def test_what_fits_is_taken_over_exactly(tmp_path, was, now):
 def test_another_network_takes_what_fits(tmp_path):
     src = build_model(TINY, None, classes=3, in_channels=1)
     save_model(src, tmp_path/'m')
-    # three channels: all but the first layer
-    net, took = start_model(['a', 'b', 'c'], tmp_path/'m', TINY)
+    net, took = start_model(['a', 'b', 'c'], tmp_path/'m', TINY)      # three channels: the first layer is new
     assert took['new'] == took['unused'] == ['encoder.model.conv_stem.weight']
     other = build_model('resnet18', None, classes=3)
     before = {k: v.clone() for k, v in other.state_dict().items()}
@@ -236,8 +230,8 @@ def test_another_network_takes_what_fits(tmp_path):
 def test_many_classes():
     rng = np.random.default_rng(0)
     C = 40
-    logits, true = torch.from_numpy(rng.normal(size=(2, C, 9,
-                                                     11)).astype(np.float32)), rng.integers(0, C, (2, 9, 11))
+    logits = torch.from_numpy(rng.normal(size=(2, C, 9, 11)).astype(np.float32))
+    true = rng.integers(0, C, (2, 9, 11))
     want = confusion(logits.argmax(1), true, C)
     np.testing.assert_array_equal(confusion_logits(logits, torch.from_numpy(true)), want.sum(0))
     names = [f'k{i:02}' for i in range(C)]
@@ -252,8 +246,9 @@ def test_busi_counts_are_as_before():
     rng = np.random.default_rng(0)
     for C, names in ((3, CLASSES), (2, ('background', 'tumour'))):
         conf = confusion(rng.integers(0, C, (2, 8, 8)), rng.integers(0, C, (2, 8, 8)), C)
-        a, b = (counts_frame(conf, 'image', ['x', 'y'], ['benign', 'normal'], **kw)
-                for kw in ({}, {'names': list(names)}))
+        both = [counts_frame(conf, 'image', ['x', 'y'], ['benign', 'normal'], **kw)
+                for kw in ({}, {'names': list(names)})]
+        a, b = both
         pd.testing.assert_frame_equal(a, b)
         assert counts_from_frame(a)[2] == (*names, *(['tumour'] if C == 3 else []))
 
@@ -271,8 +266,8 @@ def test_images_that_the_start_was_trained_on_are_told(phantom, tmp_path):
     (tmp_path/'run'/'best').mkdir()
     for start in (tmp_path/'run', tmp_path/'run'/'best'):
         assert seen_before(start, d, split) == []
-        assert set(seen_before(start, d, other)) == {c.name
-                                                     for c in other['test']} - set(names['test']) != set()
+        seen = set(seen_before(start, d, other))
+        assert seen == {c.name for c in other['test']} - set(names['test']) != set()
     write_json({'parts': names, 'fingerprint': 'of other data'}, tmp_path/'run'/'split.json')
     assert seen_before(tmp_path/'run', d, other) == []
 
