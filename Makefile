@@ -56,6 +56,15 @@ docs: $(STAMP)
 readme: $(STAMP)
 	$(BIN)/python scripts/readme.py
 
+address: $(STAMP)
+	$(BIN)/python scripts/address.py
+
+setup-cells: $(STAMP)
+	$(BIN)/python scripts/setup_cell.py
+
+colab-check: $(STAMP)
+	$(BIN)/python scripts/colab_check.py $(NAMES)
+
 bench: $(STAMP)
 	for b in tiling loading training inference; do $(BIN)/python benchmarks/$$b.py $(if $(DATA),--data "$(DATA)") --json results/benchmarks/$$b.json; done
 

@@ -209,8 +209,9 @@ def test_results_page_has_every_file():
     book = cells_.Book(ROOT, address.read_address(), {cells_.page_name(p): p for p in NOTEBOOKS})
     page = pages.results_page(book)
     run = json.loads((ROOT/'results'/'busi-quick'/'results.json').read_text(encoding='utf-8'))
+    command = script('docsite.commands').runnable(run['provenance']['command'])
     for word in ('### busi-quick', f'{100*run["scores"]["iou_mean"][0]:.2f} [',
-                 '546 training, 156 validation, 78 test images', f'`{run["provenance"]["command"]}`',
+                 '546 training, 156 validation, 78 test images', f'`{command}`',
                  '| [tiling](tiling.ipynb) |'):
         assert word in page, word
     files = [f for f in (ROOT/'results').glob('*/*.json') if f'/main/{f.relative_to(ROOT)}' not in page]
