@@ -16,9 +16,10 @@ from PIL import Image
 from bad_inputs import CASES, HUNGRY, IMAGE, IMAGES, MASK, RIGHTS, Bad, make_good
 from busiseg_nb import cli
 from busiseg_nb.core import BusisegError
-from busiseg_nb.dataset import find_cases, load_split
+from busiseg_nb.dataset import find_cases
 from busiseg_nb.images import read_image
 from busiseg_nb.predict import predict_files
+from busiseg_nb.splits import load_split
 from test_predict import FORMATS, GRAY, Dark
 
 ROOT = Path(__file__).resolve().parent.parent

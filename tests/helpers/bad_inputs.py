@@ -20,10 +20,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from busiseg_nb.core import make_phantom, write_json
-from busiseg_nb.dataset import find_cases, fingerprint, save_split, split_cases
+from busiseg_nb.dataset import find_cases, fingerprint
+from busiseg_nb.files import write_json
 from busiseg_nb.models import build_model, save_model
-from busiseg_nb.own_data import make_xray_phantom
+from busiseg_nb.phantom import make_phantom, make_xray_phantom
+from busiseg_nb.splits import save_split, split_cases
 from fuzz_targets import NET, counts_table, damaged_exif, result
 from test_predict import FORMATS, GRAY, dicom
 

@@ -16,9 +16,10 @@ from PIL import Image
 
 from busiseg_nb import comparison, images, own_data, predict, preprocessing, runs
 from busiseg_nb.core import BusisegError
-from busiseg_nb.dataset import Case, load_split, save_split
+from busiseg_nb.dataset import Case
 from busiseg_nb.metrics import confusion, counts_frame, counts_from_frame
 from busiseg_nb.models import build_model, load_model, save_model
+from busiseg_nb.splits import load_split, save_split
 
 # images beyond this are refused here, so that time goes into reading and not into filling memory
 PIXELS = 2**20
