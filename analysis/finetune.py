@@ -68,10 +68,9 @@ def untrained(model):
 def train_once(data, folder, name, which, args, epochs):
     "Result of one training on the X-ray phantom"
     seed = int(name.partition('-')[0])
-    profile = make_profile('own', tile=-(-args.size//32)*32, epochs=epochs, lr=args.lr, bs=4,
-                           fractions=FRACTIONS)
+    p = make_profile('own', tile=-(-args.size//32)*32, epochs=epochs, lr=args.lr, bs=4, fractions=FRACTIONS)
     how = How(name, folder/'runs', folder/'cache', progress=False, say=lambda line: None)
-    return run(data, replace(profile, resize=None), folder/which, how, seed).result
+    return run(data, replace(p, resize=None), folder/which, how, seed).result
 
 
 def train_all(source, args):

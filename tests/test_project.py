@@ -215,6 +215,13 @@ def test_no_path_of_one_machine():
     assert [str(p.relative_to(ROOT)) for p in files if STRAY.search(p.read_text(encoding='utf-8'))] == []
 
 
+def test_make_help_names_every_target():
+    text = (ROOT/'Makefile').read_text(encoding='utf-8')
+    targets = set(re.findall(r'^([a-z][a-z-]*):', text, re.M)) - {'help'}
+    said = subprocess.run(['make', 'help'], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert {'reproduce', 'test'} <= targets <= set(re.findall(r'^make ([a-z-]+)  ', said, re.M))
+
+
 def test_no_picture_of_the_data_is_committed():
     work = {'.venv', 'runs', '.cache', '_docs', '_proc'}
     suffixes = ('.png', '.jpg', '.jpeg', '.tif', '.bmp', '.webp', '.dcm')

@@ -8,13 +8,14 @@ import warnings
 import zlib
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Callable, NamedTuple
 from unittest import mock
 
 import numpy as np
 from PIL import Image
 
-from busiseg_nb import comparison, images, own_data, predict, preprocessing, runs
+from busiseg_nb import comparison, dataset, images, predict, preprocessing, runs
 from busiseg_nb.core import BusisegError
 from busiseg_nb.dataset import Case
 from busiseg_nb.metrics import confusion, counts_frame, counts_from_frame
@@ -215,8 +216,8 @@ def image_readers(folder, data):
             return images.read_image(p)
     return [lambda: images.read_image(p), huge, lambda: images.foreground(p), lambda: images.load_picture(p),
             lambda: images.image_size(p), lambda: images.read_class_values(p), lambda: images.mask_facts(p),
-            lambda: images.orientation(p), lambda: own_data.read_class_mask(p, classes),
-            lambda: own_data._present(own_data.MaskCase('x', '', p, (p,), tuple(classes.items())))]
+            lambda: images.orientation(p), lambda: dataset.read_class_mask(p, classes),
+            lambda: preprocessing.label_mask(Case('x', '', p, (p,), values=tuple(classes.items())))]
 
 
 def dicom_seeds(folder):
@@ -289,13 +290,13 @@ def json_readers(folder, data):
     for n in ('run/results.json', 'cache/meta.json', 'start/split.json'):
         put(folder/n, data)
     tiles, index = np.zeros((0, 8, 8), np.uint8), b'case,label,row,col,height,width,fingerprint\n'
-    np.save(folder/'cache'/'images.npy',
-            tiles[..., None]), np.save(folder/'cache'/'masks.npy',
-                                       tiles), put(folder/'cache'/'index.csv', index)
-    return [lambda: load_split(p, CASES), lambda: own_data.read_classes(p), lambda: predict._record(p),
+    np.save(folder/'cache'/'images.npy', tiles[..., None])
+    np.save(folder/'cache'/'masks.npy', tiles)
+    put(folder/'cache'/'index.csv', index)
+    known = SimpleNamespace(cases=CASES, fingerprint='0', is_busi=False)
+    return [lambda: load_split(p, CASES), lambda: dataset.read_classes(p), lambda: predict._record(p),
             lambda: comparison.run_table(folder/'run'), lambda: preprocessing.TileCache(folder/'cache'),
-            lambda: own_data.seen_before(folder/'start', own_data.OwnData(CASES, [], [], '0', False, []),
-                                         {'test': CASES})]
+            lambda: runs.seen_before(folder/'start', known, {'test': CASES})]
 
 
 def counts_table():
@@ -318,7 +319,7 @@ def csv_readers(folder, data):
     def counts():
         run = comparison.load_run(folder/'counts')
         counts_from_frame(run.counts)
-    return [lambda: runs.read_groups(p), counts, lambda: comparison.load_run(folder/'history')]
+    return [lambda: dataset.read_groups(p), counts, lambda: comparison.load_run(folder/'history')]
 
 
 TARGETS = {'images': Target(image_seeds, image_readers), 'dicom': Target(dicom_seeds, dicom_readers),
