@@ -29,7 +29,7 @@ def add(monkeypatch):
 
 
 def test_all_five_changes_are_walked():
-    assert list(BLOCKS) == ['A file format', 'A layout', 'A source of pretrained encoders', 'A loss', 'A score']
+    assert [*BLOCKS] == ['A file format', 'A layout', 'A source of pretrained encoders', 'A loss', 'A score']
 
 
 def test_a_file_format(add, tmp_path):
