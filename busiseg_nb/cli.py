@@ -145,6 +145,8 @@ def reproduce(data: Annotated[Optional[list[Path]], typer.Option(
                   help='imagenet, instagram, ssl, swsl, or none for random initialisation')] = None,
               split: Annotated[Optional[str], typer.Option(
                   help='one of {SPLITS}')] = None,
+              start: Annotated[Optional[str], typer.Option(
+                  '--from', help='weights to begin with: shipped, or the folder of a model or run')] = None,
               epochs: Optional[int] = None, batch_size: Optional[int] = None, lr: Optional[float] = None,
               seed: int = 0,
               limit: Annotated[Optional[int], typer.Option(
@@ -165,7 +167,7 @@ def reproduce(data: Annotated[Optional[list[Path]], typer.Option(
     how = How(name, runs, cache, resume, minutes, compile, progress=progress)
     with agreed():
         several = take_data(data or [_root(None)], groups=groups)
-    if (done := run(several, p, how=how, seed=seed, limit=limit)).finished:
+    if (done := run(several, p, start, how, seed, limit)).finished:
         report(done.folder, several[0].root)
 
 def report(folder, data=None):

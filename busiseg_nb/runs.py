@@ -391,6 +391,9 @@ def _ratio_scores(counts, index, names, n):
         for value, low, high, cls in zip(*bootstrap(pooled, counts, groups=groups, n=n), names, strict=True):
             out[f'{name}_{cls}'] = [value, low, high]
         out[f'{name}_mean'] = list(bootstrap(mean, counts, groups=groups, n=n))
+    def accuracy(c):
+        return metrics.pixel_accuracy(metrics.pool(c))[0, -1]
+    out[f'accuracy_{names[-1]}'] = list(bootstrap(accuracy, counts, groups=groups, n=n))
     return out
 
 

@@ -1,5 +1,6 @@
 "A data set of one's own: two folders and classes.json, any classes, any start"
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -14,10 +15,19 @@ from busiseg_nb.images import save_mask
 from busiseg_nb.inference import predict_mask
 from busiseg_nb.metrics import confusion, confusion_logits, counts_frame, counts_from_frame
 from busiseg_nb.models import build_model, load_model, save_model
-from busiseg_nb.own_data import class_scores, seen_before, start_model, take_over, train_own
 from busiseg_nb.phantom import make_xray_phantom
 from busiseg_nb.preprocessing import build_cache, load_case
-from busiseg_nb.runs import rescore
+from busiseg_nb.runs import (
+    How,
+    class_scores,
+    make_profile,
+    recorded,
+    rescore,
+    seen_before,
+    start_model,
+    take_over,
+)
+from busiseg_nb.runs import run as train
 from busiseg_nb.splits import load_split, split_data
 
 TINY = 'tu-mobilenetv3_small_050'
@@ -53,14 +63,15 @@ def four(tmp_path):
 
 def test_from_folder_to_mask(four, tmp_path):
     names = list(FOUR)
-    args = dict(name='four', start='none', model=TINY, tile=64, epochs=2, bs=4, lr=3e-3,
-                fractions=(.5, .25, .25), runs=tmp_path/'runs',
-                                    cache=tmp_path/'cache', progress=False, bf16=False, say=lambda s: None)
-    assert train_own(four, minutes=1e-6, **args) == {'finished': False, 'epochs_done': 1}
-    r = train_own(four, resume=True, **args)
+    how = How('four', tmp_path/'runs', tmp_path/'cache', progress=False, bf16=False, say=lambda s: None)
+    p = make_profile('own', model=TINY, tile=64, epochs=2, bs=4, lr=3e-3, fractions=(.5, .25, .25))
+    first = train(four, p, 'none', replace(how, minutes=1e-6))
+    assert first.result == {'finished': False, 'epochs_done': 1} and not first.finished
+    r = train(four, p, 'none', replace(how, resume=True)).result
     run = tmp_path/'runs'/'four'
     assert sorted(p.name for p in run.iterdir()) == [
-        'best', 'counts.csv', 'history.csv', 'last', 'results.json', 'resume.pt', 'split.json']
+        'best', 'counts.csv', 'history.csv', 'last', 'lesions.json', 'results.json', 'resume.pt',
+        'split.json']
     assert r['classes'] == names and r['split_sizes'] == {'train': 8, 'valid': 4, 'test': 4}
     assert not r['data']['is_busi']
     assert read_json(run/'results.json')['scores'] == r['scores']
@@ -73,7 +84,7 @@ def test_from_folder_to_mask(four, tmp_path):
     assert len(history) == 2 and {'valid_iou', *(f'valid_iou_{n}' for n in names)} <= set(history)
     model = load_model(run/'best')
     assert model.class_names == names and model.classes == 4 and model.tile_size == 64
-    split = load_split(run/'split.json', cases := find_data(four).cases)
+    split = load_split(run/'split.json', find_data(four).cases)
     total = np.zeros((1, 4, 4), int)                       # the scores are those of these masks
     for c in split['test']:
         img, true = load_case(c)
@@ -83,10 +94,11 @@ def test_from_folder_to_mask(four, tmp_path):
     t = np.diagonal(total[0])
     iou = t/(total[0].sum(0) + total[0].sum(1) - t)
     assert np.allclose(iou, [r['scores'][f'iou_{n}'][0] for n in names], atol=2e-3)
-    old, new = rescore(run, four, False, cases, find_data(four).fingerprint)
-    assert all(abs(new[k][0] - old[k][0]) < 2e-3 for k in old if k.startswith('iou'))
+    again = rescore(run, four, False)
+    old = recorded(run, find_data(four), again.own)['scores']
+    assert again.own and all(abs(again.scores[k][0] - old[k][0]) < 2e-3 for k in old if k.startswith('iou'))
     with pytest.raises(BusisegError, match='already holds a finished run'):
-        train_own(four, **args)
+        train(four, p, 'none', how)
     nxt, took = start_model(['background', 'a'], run)      # a run's folder starts the next one
     assert took['new'] == ['segmentation_head.0.weight', 'segmentation_head.0.bias'] and nxt.tile_size == 64
 
@@ -148,9 +160,9 @@ def test_indexed_and_one_bit_masks(tmp_path):
 
 def test_bad_settings(tmp_path):
     root = make_xray_phantom(tmp_path/'x', 6, 32)
-    args = dict(runs=tmp_path/'runs', progress=False, say=lambda s: None)
+    how = How('x', tmp_path/'runs', progress=False, say=lambda s: None)
     with pytest.raises(BusisegError, match='too few: none for the'):
-        train_own(root, start='none', fractions=(.98, .01, .01), **args)
+        train(root, make_profile('own', fractions=(.98, .01, .01)), 'none', how)
     (tmp_path/'g.csv').write_text('group,name\n1,x001\n1,x009\n')
     with pytest.raises(BusisegError, match='no case named x009'):
         split_data(find_data(root, groups=tmp_path/'g.csv'))
@@ -276,3 +288,13 @@ def test_the_shipped_model_knows_its_own_split_of_busi(busi):
     d = find_data(busi)
     assert seen_before('shipped', d, split_data(d, seed=0)) == []
     assert len(seen_before('shipped', d, split_data(d, seed=1))) > 50
+
+
+def test_old_names_answer_with_a_warning(tmp_path):
+    import busiseg_nb.own_data as old
+    with pytest.warns(DeprecationWarning, match='moved from busiseg_nb.own_data to busiseg_nb.runs'):
+        assert old.start_model is start_model
+    root = make_xray_phantom(tmp_path/'x', 6, 32)
+    with pytest.warns(DeprecationWarning), pytest.raises(BusisegError, match='too few: none for the'):
+        old.train_own(root, start='none', fractions=(.98, .01, .01), runs=tmp_path/'runs', progress=False,
+                      say=lambda line: None)
