@@ -1,6 +1,20 @@
-# Two commands do everything on a fresh machine with Python 3.10 or newer:
-#   make reproduce     the main job, on synthetic data (DATA=folder for BUSI; MODEL=, PROFILE=, WEIGHTS=, ARGS= as in `busiseg reproduce --help`)
-#   make test          the notebooks and the tests
+# Two commands do everything on a fresh machine with Python 3.10 or newer, `make reproduce` and `make test`. All of them:
+#   make reproduce     the main job, on synthetic data (DATA=folder for BUSI; MODEL=, PROFILE=, WEIGHTS=, NAME=, ARGS= as in `busiseg reproduce --help`)
+#   make test          the notebooks, the tests and the style of every line
+#   make install       the environment in .venv, with everything that tests and notebooks need
+#   make docs          the site, in _docs
+#   make readme        README.md from nbs/index.ipynb
+#   make export        the modules from the notebooks, and clean notebooks; after each change of a notebook
+#   make drift         run notebooks again and compare what they say with what is stored (NAMES=)
+#   make bench         timings into results/benchmarks (DATA=folder for BUSI)
+#   make coverage      every notebook and test with the lines they reach, into results/benchmarks/tests.json
+#   make fuzz          a long campaign of damaged files against every reader
+#   make audit         what is installed against PyPI's advisories (internet)
+#   make gpu-runs      the paper's two profiles, for a machine with a GPU (DATA=folder of BUSI)
+#   make address       the project's address from settings.ini into everything that shows it
+#   make setup-cells   the setup cell of every notebook
+#   make colab-check   Colab's steps on this machine (NAMES=)
+#   make clean         remove what the targets above made
 PYTHON  ?= python3
 VENV    ?= .venv
 BIN      = $(VENV)/bin
@@ -19,7 +33,7 @@ help:
 	@sed -n 's/^#   //p' Makefile
 
 install: $(STAMP)
-$(STAMP): settings.ini setup.py constraints.txt
+$(STAMP): settings.ini setup.py pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "busiseg_nb needs Python 3.10 or newer; say PYTHON=/path/to/python3"; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev,app,dicom,onnx,openvino]'
@@ -32,6 +46,7 @@ reproduce: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python scripts/test_notebooks.py
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile tests
+#	$(BIN)/ruff check .
 
 drift: $(STAMP)
 	$(BIN)/python scripts/drift.py $(NAMES)
@@ -55,6 +70,15 @@ docs: $(STAMP)
 
 readme: $(STAMP)
 	$(BIN)/python scripts/readme.py
+
+address: $(STAMP)
+	$(BIN)/python scripts/address.py
+
+setup-cells: $(STAMP)
+	$(BIN)/python scripts/setup_cell.py
+
+colab-check: $(STAMP)
+	$(BIN)/python scripts/colab_check.py $(NAMES)
 
 bench: $(STAMP)
 	for b in tiling loading training inference; do $(BIN)/python benchmarks/$$b.py $(if $(DATA),--data "$(DATA)") --json results/benchmarks/$$b.json; done

@@ -7,6 +7,7 @@ import argparse
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.common import finish, write_result
 from busiseg_nb.core import fail, seed_everything
 from busiseg_nb.models import CONFIG, UNet, save_model
-from busiseg_nb.own_data import read_start, train_own
 from busiseg_nb.phantom import make_xray_phantom
+from busiseg_nb.runs import How, make_profile, read_start, run
 
 STARTS = ('start', 'random')
 FRACTIONS = (.375, .125, .5)      # train, valid, test
@@ -67,9 +68,9 @@ def untrained(model):
 def train_once(data, folder, name, which, args, epochs):
     "Result of one training on the X-ray phantom"
     seed = int(name.partition('-')[0])
-    return train_own(data, name, folder/which, tile=-(-args.size//32)*32, resize=None, seed=seed,
-                     runs=folder/'runs', cache=folder/'cache', epochs=epochs, lr=args.lr, bs=4,
-                     fractions=FRACTIONS, progress=False, say=lambda line: None)
+    p = make_profile('own', tile=-(-args.size//32)*32, epochs=epochs, lr=args.lr, bs=4, fractions=FRACTIONS)
+    how = How(name, folder/'runs', folder/'cache', progress=False, say=lambda line: None)
+    return run(data, replace(p, resize=None), folder/which, how, seed).result
 
 
 def train_all(source, args):

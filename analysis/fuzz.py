@@ -23,7 +23,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT/'tests')]
+sys.path[:0] = [str(ROOT), str(ROOT/'tests'/'helpers')]
 FOUND = ROOT/'.cache'/'fuzz'
 NAMES = ('images', 'dicom', 'config', 'weights', 'json', 'csv')
 GUIDED = ('busiseg_nb', 'PIL', 'pydicom', 'json')     # packages whose Python code is instrumented

@@ -19,11 +19,12 @@ from tqdm.auto import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.common import SHIPPED, arguments, finish, write_result
 from busiseg_nb.core import fail
-from busiseg_nb.dataset import find_cases, fingerprint, load_split, split_hash
+from busiseg_nb.dataset import find_cases, fingerprint
 from busiseg_nb.inference import predict_proba
 from busiseg_nb.metrics import KEEP, batch_scores, tile_sums
 from busiseg_nb.models import load_model
 from busiseg_nb.preprocessing import load_case
+from busiseg_nb.splits import load_split, split_hash
 from busiseg_nb.tiling import tile_image
 
 TILE = 256

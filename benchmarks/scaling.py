@@ -47,9 +47,10 @@ def predict_worker(src, out):
 
 def train_worker(src, out):
     "Three epochs of the small network"
-    from busiseg_nb.dataset import find_cases, split_cases
+    from busiseg_nb.dataset import find_cases
     from busiseg_nb.models import DiceCELoss, build_model
     from busiseg_nb.preprocessing import build_cache
+    from busiseg_nb.splits import split_cases
     from busiseg_nb.training import get_dls, get_learner, train
     cases = find_cases(src)
     split = split_cases(cases, seed=0)
@@ -167,7 +168,7 @@ def show(result):
 
 
 def main(args):
-    from busiseg_nb.preprocessing import image_size
+    from busiseg_nb.images import image_size
     with tempfile.TemporaryDirectory() as tmp:
         tmp = Path(tmp)
         phantom = make_phantom(tmp/'phantom', n=(30, 20, 10), seed=6)

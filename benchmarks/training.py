@@ -24,12 +24,13 @@ from fastai.data.core import DataLoaders
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.common import ROOT, arguments, finish, write_result
 from busiseg_nb.core import seed_everything
-from busiseg_nb.dataset import find_cases, split_cases
+from busiseg_nb.dataset import find_cases
 from busiseg_nb.files import atomic_path
 from busiseg_nb.machine import default_device, has_bf16
 from busiseg_nb.models import DiceCELoss, DiceLoss, build_model
 from busiseg_nb.phantom import make_phantom
 from busiseg_nb.preprocessing import build_cache, load_case
+from busiseg_nb.splits import split_cases
 from busiseg_nb.tiling import tile_image
 from busiseg_nb.training import TileDL, get_dls, get_learner, train
 

@@ -9,7 +9,7 @@ __all__ = ['MASK_NAME', 'EXAMPLE', 'NAME', 'TAKEN', 'BUSI_COUNTS', 'NEAR_COPIES'
            'fingerprint', 'read_classes', 'check_mask_size', 'read_class_mask', 'check_case', 'check_found',
            'fault_table', 'verify_dataset', 'is_busi', 'read_groups', 'busi_near_copies', 'look', 'pair', 'read_own',
            'read_busbra', 'read_breast', 'read_uclm', 'read_udiat', 'Layout', 'recognise', 'DataSet', 'find_data',
-           'find_busbra', 'verify_data', 'find_mask_cases', 'join', 'download_busi']
+           'verify_data', 'find_mask_cases', 'join', 'download_busi']
 
 # %% ../nbs/01_dataset.ipynb #8f47fd3d
 import hashlib
@@ -398,13 +398,21 @@ def _once(faults) -> list: # of `Fault`s
         seen.setdefault((f.file, f.problem, '' if f.problem in ('wrong size', 'unreadable') else f.detail), f)
     return list(seen.values())
 
+def _in_one(faults, problem, cases) -> list: # of `Fault`s
+    "A note that most images of a data set have becomes one note"
+    same = [f for f in faults if f.problem == problem]
+    if len(same) < max(20, len(cases)/2):
+        return faults
+    says = f'{len(same)} of {len(cases)} images, first {same[0].file.name}: {same[0].detail}'
+    return [f for f in faults if f.problem != problem] + [Fault(same[0].file.parent, problem, 'note', says)]
+
 def check_found(found:Found, progress:bool=False, # draw a progress bar
                 workers:int=None) -> list: # of `Fault`s; `workers` threads
     "Every fault of a data set: those that its reader met, and those of every file"
     checked = thread_map(check_case, found.cases, workers, progress, 'verifying')
     faults = [f for wrong, _ in checked for f in wrong] + list(found.faults)
     faults += _twins(found.cases, [pixels for _, pixels in checked])
-    return _once(faults)
+    return _in_one(_once(faults), 'coloured image', found.cases)
 
 def fault_table(faults, root) -> pd.DataFrame: # file, problem, severity, detail
     "Faults as a table, files relative to the data set's folder"
@@ -780,7 +788,7 @@ class DataSet:
         order = [label for label in (*labels_of(self.cases), *self.classes) if count[label]]
         said = ', '.join(f'{count[label]} {label}' for label in dict.fromkeys(order))
         patients = {c.group for c in self.cases if c.group}
-        who = f', {len(patients)} patients' if patients else ''
+        who = f', {len(patients)} patient{"s"*(len(patients) > 1)}' if patients else ''
         text = self.layout if self.parts else LAYOUTS[self.layout].text.split(':')[0]
         return f'{text}, {len(self.cases)} images ({said}){who}, {len(self.groups)} groups that stay together'
 
@@ -850,12 +858,6 @@ def find_data(root, # folder of any of `LAYOUTS`, or one that holds it at most t
     where = [f'found in {folder.relative_to(root)}: {look(Path(root), 1)}'] if folder != Path(root) else []
     notes = (*where, *notes, *found.notes)
     return DataSet(name, folder, cases, found.classes, _groups(cases, groups), notes)
-
-# %% ../nbs/01_dataset.ipynb #2ce46c51
-def find_busbra(root) -> tuple: # list of `Case`s, list of groups
-    "BUS-BRA's cases and patients: what `runs` asks for until it takes a `DataSet`"
-    data = find_data(root)
-    return list(data.cases), list(data.groups)
 
 # %% ../nbs/01_dataset.ipynb #4b7474a0
 def verify_data(root, # folder, as for `find_data`
@@ -940,8 +942,8 @@ def download_busi(folder=None, # where kagglehub keeps it; default its own cache
     return where or fail(got, 'does not hold benign, malignant and normal', 'delete it and download again')
 
 # %% ../nbs/01_dataset.ipynb #c62cd5c3
-MOVED = {'splits': ['PARTS', 'apportion', 'split_cases', 'split_table', 'kfold_cases', 'split_hash', 'save_split',
-                    'is_split', 'load_split'],
+MOVED = {'splits': ['PARTS', 'apportion', 'split_cases', 'split_table', 'kfold_cases', 'split_hash',
+                    'save_split', 'is_split', 'load_split'],
          'images': ['CANVAS', 'check_header', 'read_stored'], 'files': ['natural']}
 
 def __getattr__(name):

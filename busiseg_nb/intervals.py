@@ -274,7 +274,8 @@ def record_intervals(
     for name in names:
         score = SCORES[name]
         values, contribute = (_summed if score.needs == 'case' else _redrawn)(score, kept, drawn)
-        out[name] = triple(values, refused=contribute < 2)
+        refused = contribute < 2 or bool(np.ptp(np.nan_to_num(values)) == 0)
+        out[name] = triple(values, refused=refused)
     return out
 
 # %% ../nbs/06a_intervals.ipynb #2da748c3

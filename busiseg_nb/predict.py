@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['MOVED', 'MANY', 'MIN_LESION', 'OVERLAY_SIDE', 'MASK_NAME', 'MASK_FOLDERS', 'IMAGE_FOLDERS', 'RESULT', 'RESULTS',
-           'KIND', 'SENSITIVITIES', 'axes_of', 'Lesions', 'as_spacing', 'keep_lesions', 'predict_image', 'count_passed',
-           'search_inputs', 'find_inputs', 'default_model', 'model_folder', 'model_id', 'Options', 'parse_frames',
-           'check_options', 'threshold_of', 'Job', 'safe_cell', 'Account', 'summary', 'predict_files']
+           'KIND', 'SENSITIVITIES', 'TERMS', 'IDENTITY', 'axes_of', 'Lesions', 'as_spacing', 'keep_lesions',
+           'predict_image', 'count_passed', 'search_inputs', 'find_inputs', 'default_model', 'model_folder', 'model_id',
+           'Options', 'parse_frames', 'check_options', 'threshold_of', 'Job', 'Segmented', 'write_dicom_seg',
+           'safe_cell', 'Account', 'summary', 'predict_files']
 
 # %% ../nbs/07b_predict.ipynb #4035e91e
 import csv
@@ -20,6 +21,7 @@ import zlib
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
 
@@ -31,6 +33,7 @@ from tqdm.auto import tqdm
 from .core import BusisegError, DiskFull, colours_of, connected, fail, moved, one_line
 from .files import atomic_path, clear_up, natural, read_json, write_json
 from busiseg_nb.images import (
+    READERS,
     SUFFIXES,
     Spacing,
     iter_images,
@@ -44,9 +47,8 @@ from busiseg_nb.images import (
     save_mask,
     whole_spacing,
 )
-from .inference import FLIPS, LARGE, predict_bands
+from .inference import LARGE, How, predict_bands, weights_id, working_size
 from .machine import agreed, gather, is_main, processes, provenance
-from .models import load_model
 
 MOVED = {'images': ['to_uint8', 'read_image', 'MAX_PIXELS', 'HUGE', 'FORMATS', 'MAX_INFLATED']}
 
@@ -448,13 +450,9 @@ def model_folder(where) -> Path|str: # a model's folder, a run's folder, or a hu
     return best if best.is_dir() and not (Path(where)/'config.json').is_file() else where
 
 def model_id(model, name) -> str: # 'name, 12 hex digits'
-    "Which weights these are: a name and the start of their SHA-256"
-    import torch
-    digest = hashlib.sha256()
-    for key, value in sorted(model.state_dict().items()):
-        digest.update(key.encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return f'{name}, {digest.hexdigest()[:12]}'
+    "Which weights these are: a name and the start of their SHA-256, where the model knows it"
+    digest = weights_id(model)
+    return f'{name}, {digest}' if digest else str(name)
 
 def _digest(path):
     "SHA-256 of a file"
@@ -499,7 +497,7 @@ def _place(file, folder, taken):
         place = folder/f'{name}.json'
         if str(place).lower() in taken:
             continue
-        ends = ('_mask.png', '_overlay.png')         # asked first: a process writes its record before them
+        ends = ('_mask.png', '_overlay.png', '_seg.dcm')   # asked first: the record is written before them
         others = any((folder/f'{name}{end}').exists() for end in ends)
         if place.exists():
             rec = _record(place)
@@ -557,11 +555,7 @@ def check_options(o:Options):
         fail(f'jobs={o.jobs}', 'is no number of files to work on', 'give 1 or more')
     if not 0 <= o.overlap < 1:
         fail(f'overlap={o.overlap}', 'is not a share of the tile in [0,1)', "the paper's is 0; try 0.5")
-    if o.tta not in FLIPS:
-        fail(f'tta={o.tta!r}', 'is no test-time augmentation', "choose None, 'hflip' or 'all'")
-    if isinstance(o.resize, str) and o.resize not in ('model', 'native'):
-        fail(f'resize={o.resize!r}', 'is no working size',
-             "give 'model', 'native', a length or (height, width)")
+    How(tta=o.tta)                                   # which refuses an unknown one
     if o.sensitivity not in SENSITIVITIES:
         fail(f'sensitivity {o.sensitivity}', 'is no operating point', f'choose {", ".join(SENSITIVITIES)}')
     if o.dicom_seg not in (False, None, True, 'binary', 'fractional'):
@@ -659,7 +653,155 @@ def _predict_file(job, file, where): # where: record to write
 
 def _segment(job, file, where, images):
     "Write the DICOM Segmentation of a DICOM file; its name, or None for other files"
-    raise NotImplementedError
+    reader = reader_of(file, read_head(file))
+    if reader is None or reader is not READERS['DICOM']:
+        return None
+    name, fractional = f'{where.stem}_seg.dcm', job.options.dicom_seg == 'fractional'
+    numbers = [(im['frame'] or 1) - 1 for im in images]
+    stack = {n: np.array(Image.open(where.parent/im['mask'])) for n, im in zip(numbers, images, strict=True)}
+    if fractional:
+        how, wanted = job.options.how(), set(numbers)
+        frames = ((info['frame'] or 1, img) for _, img, info in iter_images(file))
+        stack = {n - 1: _probabilities(job.model, img, how) for n, img in frames if n - 1 in wanted}
+    about = Segmented(list(job.model.class_names), job.settings['model'])
+    write_dicom_seg(read_header(file), stack, where.parent/name, about)
+    return name
+
+def _probabilities(model, img, how):
+    "(H,W,classes - 1) float32: of each class but the background"
+    return np.concatenate([p[..., 1:] for p in predict_bands(model, img, **how)])
+
+# %% ../nbs/07b_predict.ipynb #05e6580c
+TERMS = {  # of SNOMED CT, by the name of a class; others are lesions
+    'benign': ('3898006', 'Neoplasm, benign'),
+    'malignant': ('1240414004', 'Malignant neoplasm')}
+IDENTITY = ('PatientID', 'PatientName', 'PatientBirthDate', 'PatientSex', 'StudyDate', 'StudyTime', 'StudyID',
+            'AccessionNumber', 'ReferringPhysicianName') # copied from the picture, empty where it has none
+
+@dataclass(frozen=True)
+class Segmented:
+    "What a segmentation says about its making"
+    names:list # of the classes, background first
+    model:str # which weights
+
+def _highdicom():
+    "The module; `BusisegError` where it is missing"
+    try:
+        import highdicom
+    except ImportError:
+        fail('a DICOM Segmentation', 'needs highdicom, which is missing', 'pip install "busiseg_nb[dicom]"')
+    return highdicom
+
+def _own_version():
+    "Of this package"
+    try:
+        return version('busiseg_nb')
+    except PackageNotFoundError:
+        return 'unknown'
+
+def _segments(hd, about):
+    "A description of each segment"
+    from pydicom.sr.codedict import codes
+    from pydicom.sr.coding import Code
+    maker = hd.AlgorithmIdentificationSequence(name='busiseg_nb', family=codes.DCM.ArtificialIntelligence,
+                                               version=_own_version(), parameters={'weights': about.model})
+    breast = [codes.SCT.Breast] if set(about.names[1:]) <= set(TERMS) else None
+    out = []
+    for number, name in enumerate(about.names[1:], 1):
+        value, meaning = TERMS.get(name, ('52988006', 'Lesion'))
+        out.append(hd.seg.SegmentDescription(
+            segment_number=number, segment_label=name, anatomic_regions=breast,
+            segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
+            segmented_property_type=Code(value, 'SCT', meaning),
+            algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC, algorithm_identification=maker))
+    return out
+
+def _complete(ds):
+    "Give a picture's header what a segmentation copies from it, where it is missing"
+    from pydicom.uid import generate_uid
+    for key in IDENTITY:
+        if key not in ds:
+            setattr(ds, key, '')
+    if 'PixelSpacing' in ds and 'ImageOrientationPatient' not in ds:
+        del ds.PixelSpacing                          # a picture without a place in space has no pixel measures
+    seed = str(ds.get('SOPInstanceUID') or 'no UID')
+    for key in ('SOPInstanceUID', 'StudyInstanceUID', 'SeriesInstanceUID'):
+        if not ds.get(key):
+            setattr(ds, key, generate_uid(entropy_srcs=[key, seed]))
+    if not ds.get('SOPClassUID'):
+        ds.SOPClassUID = '1.2.840.10008.5.1.4.1.1.7'   # secondary capture
+
+def _one_frame_seg(hd, ds, values, about): # (1,H,W) or (1,H,W,segments)
+    "highdicom's Segmentation of one frame"
+    kind = 'BINARY' if values.ndim == 3 else 'FRACTIONAL'
+    return hd.seg.Segmentation(
+        [ds], values, kind, _segments(hd, about), series_instance_uid=hd.UID(), series_number=9001,
+        sop_instance_uid=hd.UID(), instance_number=1, manufacturer='busiseg_nb',
+        manufacturer_model_name='busiseg_nb', software_versions=_own_version(), omit_empty_frames=False,
+        device_serial_number=about.model, content_label='LESIONS',
+        content_description='For research, not for clinical use')
+
+def _planes(frame, segments): # (H,W) uint8 classes, or (H,W,segments) probabilities
+    "(segments,H,W) uint8: 0 and 1, or 0 to 255"
+    if frame.ndim == 2:
+        return np.stack([frame == k for k in range(1, segments + 1)]).astype(np.uint8)
+    return np.moveaxis(np.rint(frame*255), 2, 0).astype(np.uint8)
+
+def _add_frames(seg, frames):
+    """Let a segmentation of one frame hold all of a clip's.
+
+    highdicom writes several frames only for pictures that have a place in space, which a clip has not; so each
+    segment's frame is repeated, with the number of the clip's frame that it belongs to"""
+    from copy import deepcopy
+
+    from pydicom import Dataset
+    from pydicom.pixels import pack_bits
+    groups, planes, models = [], [], list(seg.PerFrameFunctionalGroupsSequence)
+    for place, (number, frame) in enumerate(sorted(frames.items()), 1):
+        for model in models:
+            group = deepcopy(model)
+            content = group.FrameContentSequence[0]
+            content.StackID, content.InStackPositionNumber = '1', number + 1
+            segment = group.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+            content.DimensionIndexValues = [segment, place]
+            for item in (s for d in group.get('DerivationImageSequence', []) for s in d.SourceImageSequence):
+                item.ReferencedFrameNumber = number + 1
+            groups.append(group)
+        planes.append(_planes(frame, len(models)))
+    dimension = Dataset()
+    dimension.DimensionOrganizationUID = seg.DimensionIndexSequence[0].DimensionOrganizationUID
+    dimension.DimensionIndexPointer, dimension.FunctionalGroupPointer = 0x00209057, 0x00209111
+    dimension.DimensionDescriptionLabel = 'In-Stack Position Number'
+    seg.DimensionIndexSequence.append(dimension)
+    seg.PerFrameFunctionalGroupsSequence, seg.NumberOfFrames = groups, len(groups)
+    values = np.concatenate(planes)
+    seg.PixelData = pack_bits(values.ravel()) if seg.SegmentationType == 'BINARY' else values.tobytes()
+
+def write_dicom_seg(ds, # header of the picture, from `read_header`
+                    frames:dict, # number from 0: (H,W) classes, or (H,W,classes - 1) probabilities
+                    path, # to write
+                    about:Segmented):
+    "Write a DICOM Segmentation of a picture; `BusisegError` where highdicom is missing or refuses it"
+    hd = _highdicom()
+    _complete(ds)
+    stated, clip = ds.SOPClassUID, int(ds.get('NumberOfFrames') or 1) > 1
+    if clip:                                         # to highdicom it is a single picture at first
+        ds.SOPClassUID = '1.2.840.10008.5.1.4.1.1.6.1'
+        for key in ('NumberOfFrames', 'SharedFunctionalGroupsSequence', 'PerFrameFunctionalGroupsSequence'):
+            if key in ds:
+                del ds[key]
+    try:
+        seg = _one_frame_seg(hd, ds, next(iter(frames.values()))[None], about)
+        if clip:
+            _add_frames(seg, frames)
+    except Exception as e:                           # highdicom refuses odd pictures with errors of many kinds
+        why = (str(e).splitlines() or [type(e).__name__])[0][:120]
+        fail(path, f'cannot be written as a DICOM Segmentation ({why})', 'predict without --dicom-seg')
+    for reference in (e for e in seg.iterall() if e.keyword == 'ReferencedSOPClassUID'):
+        reference.value = stated
+    seg.PatientOrientation = ds.get('PatientOrientation') or ''
+    with atomic_path(path) as tmp:
+        seg.save_as(tmp, enforce_file_format=True)
 
 # %% ../nbs/07b_predict.ipynb #3cb5d9e2
 def safe_cell(value):
@@ -752,8 +894,8 @@ def _predict_all(places, one, jobs, progress, say):
 def _loaded(model):
     "The model and its name: a folder, a run, a hub id, None for the package's own, or a model"
     if model is not None and not isinstance(model, (str, Path)):
-        name = model_id(model, 'model') if hasattr(model, 'state_dict') else 'model'
-        return model, name
+        return model, model_id(model, getattr(model, 'called', 'model'))
+    from busiseg_nb.models import load_model          # PyTorch, which an exported network does without
     where = model_folder(model or default_model())
     name = Path(where).name if model is not None else 'busiseg_nb'
     loaded = load_model(where)
@@ -810,7 +952,11 @@ def predict_files(inputs, # files, folders, patterns
         if p.exists() and not p.is_dir():
             fail(p, 'is a file', 'name a folder for the results')
     model, name = _loaded(model)
-    settings = json.loads(json.dumps({'model': name, **asked.recorded()}))
+    working_size(model, asked.resize)
+    if asked.dicom_seg:
+        _highdicom()
+    way = {'way': model.way} if hasattr(model, 'way') else {}        # what computes, of an exported network
+    settings = json.loads(json.dumps({'model': name, **asked.recorded(), **way}))
     places, taken = _plan(inputs, out, account)
     for failure in account.failed if is_main() else ():
         say(failure['error'])

@@ -31,7 +31,7 @@ def cell_markdown(cell: dict) -> str:
     source = ''.join(cell['source'])
     if cell['cell_type'] == 'markdown':
         return source
-    hidden = re.search(r'^#\|\s*(hide\s*$|include:\s*false)', source, re.M)
+    hidden = re.search(r'^(#\|\s*(hide\s*$|include:\s*false)|# Setup: )', source, re.M)
     if cell['cell_type'] != 'code' or hidden or not source:
         return ''
     silent = re.search(r'^#\|\s*echo:\s*false', source, re.M)

@@ -10,6 +10,7 @@ from pathlib import Path
 from busiseg_nb.files import atomic_path, read_json, write_json
 from busiseg_nb.models import count_parameters, load_model, save_model
 from busiseg_nb.runs import rescore
+from docsite.commands import runnable
 
 KEPT = ('name', 'profile', 'model', 'encoder_weights', 'split', 'config', 'data', 'split_sizes',
         'split_sha256', 'training', 'convention', 'provenance')      # of the run's results.json
@@ -66,7 +67,8 @@ def card(run: dict, scores: dict, model, size: int) -> str:    # size: of the we
     training, convention = run['training'], run['convention']
     return CARD.format(
         encoder=model.encoder_name.removeprefix('tu-'), parameters=count_parameters(model)[0], size=size/1e6,
-        start=run['encoder_weights'] or 'random', split=run['split'], command=run['provenance']['command'],
+        start=run['encoder_weights'] or 'random', split=run["split"],
+        command=runnable(run['provenance']['command']),
         epoch=training['best_epoch'], epochs=training['epochs'], resize=model.resize,
         convention=convention[0].upper() + convention[1:], rows='\n'.join(rows), auc=scores['roc_auc'][0],
         missed=100 - 100*scores['recall_tumour'][0], **run['split_sizes'])

@@ -90,8 +90,8 @@ def test_bf16_keeps_the_classes_of_the_shipped_model(request):
     from busiseg_nb.models import load_model
     from busiseg_nb.phantom import phantom_image
     net = load_model(folder)
-    imgs = [phantom_image(l, (300, 400), seed=i)[0]
-            for i, l in enumerate(('benign', 'malignant', 'normal')*2)]
+    imgs = [phantom_image(label, (300, 400), seed=i)[0]
+            for i, label in enumerate(('benign', 'malignant', 'normal')*2)]
     a, b = (np.concatenate([predict_proba(net, im, bf16=b).reshape(-1, net.classes) for im in imgs])
             for b in (False, True))
     assert agreement(a, b)[1] >= .999
@@ -264,7 +264,8 @@ def test_the_fastest_is_measured_once_and_agrees(cached, model, tiles):
 
 
 def test_a_way_that_disagrees_is_not_taken():
-    rows = {'PyTorch': {'tiles_per_s': 1., 'equal_classes': 1.}, 'ONNX Runtime': {'tiles_per_s': 9., 'equal_classes': .998},
+    rows = {'PyTorch': {'tiles_per_s': 1., 'equal_classes': 1.},
+            'ONNX Runtime': {'tiles_per_s': 9., 'equal_classes': .998},
             'OpenVINO': {'tiles_per_s': 5., 'equal_classes': .9995}}
     assert best_way(rows) == 'OpenVINO'
 

@@ -204,13 +204,23 @@ def test_tables_align_numbers():
     assert '>2023<' in years                                                       # no separator in a year
 
 
+def test_printed_sentences_wrap_and_columns_do_not():
+    finish = script('docsite.finish')
+    around = '<div class="cell-output cell-output-stdout">\n<pre><code>{}</code></pre>\n</div>'
+    words = around.format('one long sentence\n  indented')
+    columns = around.format('name   value\na      1')
+    assert '<pre class="wraps"><code>one long' in finish.PRINTED.sub(finish.sentences, words)
+    assert finish.PRINTED.sub(finish.sentences, columns) == columns
+
+
 def test_results_page_has_every_file():
     pages, cells_, address = script('docsite.pages'), script('docsite.cells'), script('address')
     book = cells_.Book(ROOT, address.read_address(), {cells_.page_name(p): p for p in NOTEBOOKS})
     page = pages.results_page(book)
     run = json.loads((ROOT/'results'/'busi-quick'/'results.json').read_text(encoding='utf-8'))
+    command = script('docsite.commands').runnable(run['provenance']['command'])
     for word in ('### busi-quick', f'{100*run["scores"]["iou_mean"][0]:.2f} [',
-                 '546 training, 156 validation, 78 test images', f'`{run["provenance"]["command"]}`',
+                 '546 training, 156 validation, 78 test images', f'`{command}`',
                  '| [tiling](tiling.ipynb) |'):
         assert word in page, word
     files = [f for f in (ROOT/'results').glob('*/*.json') if f'/main/{f.relative_to(ROOT)}' not in page]

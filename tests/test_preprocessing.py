@@ -1,9 +1,17 @@
-"Reading, merging and caching: the measured facts of BUSI, the cache under change, damage, competition and interruption"
-import errno, os, pickle, shutil, signal, subprocess, sys, time
+"Reading, merging and caching: the measured facts of BUSI, the cache under change, damage and interruption"
+import errno
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from busiseg_nb import preprocessing
@@ -11,7 +19,9 @@ from busiseg_nb.core import LABELS, BusisegError
 from busiseg_nb.dataset import Case, find_cases, fingerprint
 from busiseg_nb.images import image_size
 from busiseg_nb.preprocessing import (
+    Augment,
     TileCache,
+    affine_views,
     build_cache,
     label_mask,
     load_case,
@@ -67,8 +77,9 @@ def test_busi_facts(busi_cache):
     assert (one.height.min(), one.height.max(), one.width.min(), one.width.max()) == (310, 719, 190, 1048)
     assert round((one.height*one.width).sum()/1e6, 2) == 246.19
     assert len(cache) == 5607 and cache.images.shape == (5607, 256, 256, 3)
-    assert cache.index.groupby('label').size().to_dict() == {'benign': 3122, 'malignant': 1435, 'normal': 1050}
-    modes, coloured, share = {}, 0, {l: [] for l in LABELS}
+    tiles = cache.index.groupby('label').size().to_dict()
+    assert tiles == {'benign': 3122, 'malignant': 1435, 'normal': 1050}
+    modes, coloured, share = {}, 0, {label: [] for label in LABELS}
     for c in cases:
         img, mask = restored(cache, cache.images, c.name), restored(cache, cache.masks, c.name)
         with Image.open(c.image) as im:
@@ -83,10 +94,10 @@ def test_busi_facts(busi_cache):
         value = {'benign': 1, 'malignant': 2, 'normal': 0}[c.label]
         assert np.array_equal(mask, union*np.uint8(value)), c.name
         assert union.any() == (c.label != 'normal'), c.name
-        coloured += not (np.array_equal(rgb[..., 0], rgb[..., 1]) and np.array_equal(rgb[..., 0], rgb[..., 2]))
+        coloured += bool((rgb != rgb[..., :1]).any())
         share[c.label].append((mask > 0).mean())
     assert modes == {'1': 663, 'RGB': 133, 'RGBA': 2} and coloured == 16
-    assert [round(100*np.mean(share[l]), 1) for l in LABELS] == [6.9, 14.7, 0]
+    assert [round(100*np.mean(share[label]), 1) for label in LABELS] == [6.9, 14.7, 0]
     pair = [restored(cache, cache.images, n) for n in ('benign (433)', 'malignant (145)')]
     masks = [restored(cache, cache.masks, n) > 0 for n in ('benign (433)', 'malignant (145)')]
     assert np.array_equal(*pair) and not np.array_equal(*masks)
@@ -110,14 +121,15 @@ def test_colours_stay_and_alpha_goes(tmp_path):
     a = np.random.default_rng(0).integers(0, 256, (9, 7, 4), np.uint8)
     Image.fromarray(a).save(tmp_path/'i.png')
     assert np.array_equal(load_image(tmp_path/'i.png'), a[..., :3])
-    assert np.array_equal(load_image(tmp_path/'i.png', 1)[..., 0], np.array(Image.fromarray(a[..., :3]).convert('L')))
+    gray = np.array(Image.fromarray(a[..., :3]).convert('L'))
+    assert np.array_equal(load_image(tmp_path/'i.png', 1)[..., 0], gray)
 
 
 def test_union_of_masks_in_different_modes(tmp_path):
     rng = np.random.default_rng(1)
     parts = [rng.random((20, 30)) < .2 for _ in range(4)]
     files = [tmp_path/f'x_mask_{i}.png' for i in range(4)]
-    for m, f, mode in zip(parts, files, ('1', 'L', 'RGB', 'RGBA')):
+    for m, f, mode in zip(parts, files, ('1', 'L', 'RGB', 'RGBA'), strict=True):
         Image.fromarray(m).convert('L').convert(mode).save(f)
     Image.new('L', (30, 20)).save(tmp_path/'x.png')
     for label, value in (('benign', 1), ('malignant', 2), ('normal', 0)):
@@ -145,7 +157,8 @@ def test_bad_files_are_named(cases, tmp_path):
 
 def test_resize():
     assert resized_shape((300, 600), None) == (300, 600) and resized_shape((300, 600), (9, 8)) == (9, 8)
-    assert resized_shape((300, 600), 256) == (128, 256) and resized_shape((600, 300, 3), np.int64(256)) == (256, 128)
+    assert resized_shape((300, 600), 256) == (128, 256)
+    assert resized_shape((600, 300, 3), np.int64(256)) == (256, 128)
     assert resized_shape((2, 5000), 100) == (1, 100)
     for bad in (0, -3, 'x', (1, 2, 3), (0, 5), ()):
         assert 'is no size' in message(resized_shape, (5, 5), bad)
@@ -160,14 +173,19 @@ def test_resize():
 
 # ---- the cache ----
 
-@pytest.mark.parametrize('kw', [{}, dict(size=100), dict(channels=1), dict(resize=200), dict(resize=(256, 256)), dict(resize=(300, 10), channels=1, size=64)])
+SETTINGS = [{}, dict(size=100), dict(channels=1), dict(resize=200), dict(resize=(256, 256)),
+            dict(resize=(300, 10), channels=1, size=64)]
+
+
+@pytest.mark.parametrize('kw', SETTINGS)
 def test_cache_holds_every_case(cases, tmp_path, kw):
     cache = build_cache(cases, tmp_path/'c', workers=1, progress=False, **kw)
     for c in cases:
         img = resize_image(load_image(c.image, kw.get('channels', 3)), kw.get('resize'))
         assert np.array_equal(restored(cache, cache.images, c.name), img)
-        assert np.array_equal(restored(cache, cache.masks, c.name), resize_mask(label_mask(c), kw.get('resize')))
-    again = build_cache(cases, tmp_path/'d', workers=5, progress=False, **kw)
+        mask = resize_mask(label_mask(c), kw.get('resize'))
+        assert np.array_equal(restored(cache, cache.masks, c.name), mask)
+    build_cache(cases, tmp_path/'d', workers=5, progress=False, **kw)
     for f in TileCache.FILES:
         assert (tmp_path/'c'/f).read_bytes() == (tmp_path/'d'/f).read_bytes()
     assert list(cache.index) == ['case', 'label', 'row', 'col', 'height', 'width', 'fingerprint']
@@ -181,7 +199,8 @@ def test_rows_and_pickle(cases, tmp_path):
     t = cache.index.iloc[rows]
     assert list(dict.fromkeys(t['case'])) == names
     for n in names:
-        assert (lambda x: x == sorted(x))(list(zip(t[t['case'] == n].row, t[t['case'] == n].col)))
+        places = list(zip(t[t['case'] == n].row, t[t['case'] == n].col, strict=True))
+        assert places == sorted(places)
     assert np.array_equal(rows, cache.rows([cases[5], cases[0]])) and len(cache.rows([])) == 0
     assert np.array_equal(cache.rows([c.name for c in cases]), np.arange(len(cache)))
     assert 'has no tiles of nobody' in message(cache.rows, ['nobody'])
@@ -194,7 +213,7 @@ def stamp(folder): return (folder/'meta.json').stat().st_ino
 
 def test_opened_when_the_same_and_rebuilt_when_not(cases, tmp_path):
     f = tmp_path/'c'
-    build = lambda cs=cases, **kw: build_cache(cs, f, progress=False, **kw)
+    def build(cs=cases, **kw): return build_cache(cs, f, progress=False, **kw)
     build()
     first = stamp(f)
     build()
@@ -202,15 +221,18 @@ def test_opened_when_the_same_and_rebuilt_when_not(cases, tmp_path):
     assert stamp(f) == first
     for change in (lambda: os.utime(cases[3].masks[0], ns=(1, 1)),
                    lambda: cases[3].image.write_bytes(cases[3].image.read_bytes() + b'\0'),
-                   lambda: shutil.copy(cases[0].masks[0], cases[0].image.with_name(f'{cases[0].name}_mask_7.png')),
-                   lambda: (f/'index.csv').write_text('case,label\n'), lambda: (f/'meta.json').write_text('{}'),
+                   lambda: shutil.copy(cases[0].masks[0],
+                                       cases[0].image.with_name(f'{cases[0].name}_mask_7.png')),
+                   lambda: (f/'index.csv').write_text('case,label\n'),
+                   lambda: (f/'meta.json').write_text('{}'),
                    lambda: (f/'masks.npy').unlink(),
                    lambda: os.truncate(f/'images.npy', 5000), lambda: (f/'images.npy').write_bytes(b'')):
         before = stamp(f)
         change()
         cs = find_cases(tmp_path/'data')
         c = build_cache(cs, f, progress=False)
-        assert stamp(f) != before and np.array_equal(restored(c, c.images, cs[3].name), load_image(cs[3].image))
+        assert stamp(f) != before
+        assert np.array_equal(restored(c, c.images, cs[3].name), load_image(cs[3].image))
     before = stamp(f)
     cs = find_cases(tmp_path/'data')
     build(cs[1:])
@@ -241,10 +263,11 @@ def test_bad_requests_write_nothing(cases, tmp_path):
     (tmp_path/'mine').mkdir()
     (tmp_path/'mine'/'thesis.txt').write_text('x')
     before = sorted(tmp_path.rglob('*'))
-    bad = lambda *a, **kw: message(build_cache, *a, progress=False, **kw)
+    def bad(*a, **kw): return message(build_cache, *a, progress=False, **kw)
     assert 'none to cache' in bad([], tmp_path/'c')
     assert 'same name' in bad(cases*2, tmp_path/'c')
-    assert 'channels 2' in bad(cases, tmp_path/'c', channels=2) and 'size 0' in bad(cases, tmp_path/'c', size=0)
+    assert 'channels 2' in bad(cases, tmp_path/'c', channels=2)
+    assert 'size 0' in bad(cases, tmp_path/'c', size=0)
     assert 'is no size' in bad(cases, tmp_path/'c', resize=(1, 2, 3))
     assert 'is a file' in bad(cases, tmp_path/'file')
     assert 'cannot be written' in bad(cases, tmp_path/'file'/'c')
@@ -291,8 +314,9 @@ print(len(read))
 
 
 def start(tmp_path, pause):
-    return subprocess.Popen([sys.executable, '-c', SLOW.format(pause=pause), str(tmp_path/'data'), str(tmp_path/'c')], cwd=ROOT,
-                            env={**os.environ, 'PYTHONPATH': str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    code, env = SLOW.format(pause=pause), {**os.environ, 'PYTHONPATH': str(ROOT)}
+    return subprocess.Popen([sys.executable, '-c', code, str(tmp_path/'data'), str(tmp_path/'c')], cwd=ROOT,
+                            env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.mark.parametrize('outdated', [False, True])
@@ -304,7 +328,8 @@ def test_two_processes_build_at_once(cases, tmp_path, outdated):
     assert [r.returncode for r in runs] == [0, 0], out
     cache = build_cache(cases, tmp_path/'c', size=128, progress=False)
     assert {o.split('\n')[1] for o, _ in out} == {f'{len(cache)} {int(cache.images[:].sum(dtype="u8"))}'}
-    assert sorted(o.split('\n')[2] for o, _ in out) == ['0', str(len(cases))], 'one builds, the other finds it built'
+    read = sorted(o.split('\n')[2] for o, _ in out)
+    assert read == ['0', str(len(cases))], 'one builds, the other finds it built'
     assert sorted(p.name for p in tmp_path.iterdir()) == ['c', 'data']
 
 
@@ -322,5 +347,53 @@ def test_interrupted(cases, tmp_path, sig):
     assert run.returncode != 0 and 'c' not in left
     if sig == 'SIGINT':
         assert left == ['data']
-    build_cache(cases, tmp_path/'c', progress=False)        # which clears away what a killed process could not
+    build_cache(cases, tmp_path/'c', progress=False)    # which clears away what a killed process could not
     assert sorted(p.name for p in tmp_path.iterdir()) == ['c', 'data']
+
+
+# ---- augmentation ----
+
+def batch(n=6, size=96, seed=0):
+    "Tiles with a bright lesion, their classes, and how much of each is image"
+    g = torch.Generator().manual_seed(seed)
+    y = torch.zeros(n, size, size, dtype=torch.uint8)
+    y[:, 30:60, 20:50] = 2
+    x = (torch.rand(n, 1, size, size, generator=g)*80).to(torch.uint8) + y[:, None]*60
+    return x, y, torch.ones(n, 2), g
+
+
+EFFECTS = dict(clear=.5, shade=.2, speckle=.12, blur=.4, marks=.5)
+
+
+@pytest.mark.parametrize('effects', [{}, *({k: v} for k, v in EFFECTS.items()), EFFECTS])
+def test_augmented_tiles(effects):
+    x, y, extent, g = batch()
+    a, b = Augment(64, **effects)(x, y, extent, g)
+    assert a.shape == (6, 1, 64, 64) and a.dtype == torch.float32 and 0 <= a.min() and a.max() <= 1
+    assert b.shape == (6, 64, 64) and set(b.unique().tolist()) <= {0, 2}
+    again = Augment(64, **effects)(*batch()[:3], batch()[3])
+    assert torch.equal(a, again[0]) and torch.equal(b, again[1]), 'the generator decides'
+
+
+def test_no_change_where_none_is_asked_for():
+    x, y, extent, g = batch()
+    a, b = Augment(96, zoom=(1, 1), rotate=0, flip=0, gain=0, gamma=0, noise=0)(x, y, extent, g)
+    assert torch.allclose(a, x/255, atol=1e-4) and torch.equal(b, y)
+
+
+def test_windows_stay_on_the_image():
+    g = torch.Generator().manual_seed(0)
+    extent = torch.rand(500, 2, generator=g)*.5 + .5
+    views = affine_views(extent, .4, g, rotate=0)
+    corners = torch.stack([views @ torch.tensor([x, y, 1.]) for x in (-1, 1) for y in (-1, 1)])
+    assert (corners >= -1 - 1e-5).all()
+    assert (corners <= 2*extent.flip(1) - 1 + 1e-5).all()
+
+
+def test_clear_windows_show_less_lesion():
+    x, y, extent, g = batch(64)
+    def lesion(share):
+        g = torch.Generator().manual_seed(1)
+        return Augment(64, clear=share)(x, y, extent, g)[1].bool().sum()
+    shown = lesion(0), lesion(1)
+    assert shown[1] < .5*shown[0]

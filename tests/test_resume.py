@@ -1,45 +1,43 @@
-"Training that is killed at random moments ends in the same weights as training that is not, and so does every other process with the same seed."
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
+"""Training that is killed at random moments ends in the same weights as training that is not
 
+And so does every other process with the same seed.
+"""
 import pytest
+
+import tiny
+from children import script
 
 KILLS = 20
 
 
-def train(*args, **env):
-    "What must be the same wherever `kill_training.py` runs"
-    out = subprocess.run([sys.executable, '-W', 'ignore', Path(__file__).parent/'helpers'/'kill_training.py', *map(str, args)], capture_output=True, text=True, timeout=900,
-                         env={**os.environ, 'OMP_NUM_THREADS': '1', **env})
-    assert out.returncode == 0, out.stdout + out.stderr
-    return json.loads(out.stdout.splitlines()[-1])
-
-
 @pytest.fixture(scope='module')
 def killed(tmp_path_factory):
-    "One process prepares everything and forks a child for each attempt; the parent kills it after a random time"
-    tmp = tmp_path_factory.mktemp('killed'); return tmp, train(tmp, 'a', KILLS, 1, PYTHONHASHSEED='0')
+    "One process prepares everything and forks a child for each attempt, then kills it after a random time"
+    tmp = tmp_path_factory.mktemp('killed')
+    return tmp, script('kill_training.py', tmp, 'a', KILLS, 1, PYTHONHASHSEED='0')
 
 
 def test_killed_twenty_times_ends_bit_identical(killed, record_property):
-    record_property('kills survived', killed[1]['kills']); record_property('results lost', killed[1]['lost'])
+    record_property('kills survived', killed[1]['kills'])
+    record_property('results lost', killed[1]['lost'])
     assert (killed[1]['kills'], killed[1]['lost']) == (KILLS, 0)
 
 
 def test_another_process_makes_the_same_split_cache_and_weights(killed):
-    "With other hash values, more threads that fill the cache, and no kill; with one thread of computation and with two"
-    tmp, one = killed; other = train(tmp, 'b', 0, 3, PYTHONHASHSEED='1')
+    "With other hash values, more threads that fill the cache, no kill; computed by one thread and by two"
+    tmp, one = killed
+    other = script('kill_training.py', tmp, 'b', 0, 3, PYTHONHASHSEED='1')
     assert {**other, 'kills': KILLS} == one and len(one) == 6
 
 
 def test_minutes_end_a_run_cleanly(phantom, tmp_path):
     from busiseg_nb.runs import reproduce
-    args = dict(name='t', profile='demo', model='tu-mobilenetv3_small_050', epochs=3, resize=64, tile=64, runs=tmp_path, cache=tmp_path/'c', progress=False, say=lambda s: None)
+    args = {'name': 't', 'profile': 'demo', 'model': tiny.NAME, 'epochs': 3, 'resize': 64, 'tile': 64,
+            'runs': tmp_path, 'cache': tmp_path/'c', 'progress': False, 'say': lambda line: None}
     first = reproduce(phantom, minutes=1e-6, **args)
     assert first == {'finished': False, 'epochs_done': 1} and not (tmp_path/'t'/'results.json').exists()
     assert reproduce(phantom, resume=True, **args)['training']['epochs'] == 3
-    history = tmp_path/'t'/'history.csv'; rows = history.read_text(); history.unlink()       # as if killed before the last row was written
+    history = tmp_path/'t'/'history.csv'
+    rows = history.read_text()
+    history.unlink()   # as if killed before the last row was written
     assert reproduce(phantom, resume=True, **args)['training']['epochs'] == 3 and history.read_text() == rows

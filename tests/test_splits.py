@@ -101,7 +101,8 @@ def test_grouped_splits_of_busi_are_those_of_before():
     assert [split_hash(f) for f in kfold_cases(cases, groups=groups)] == PINNED_FOLDS
 
 PINNED_GROUPED = '918035aaa908622d'
-PINNED_FOLDS = ['184fd56a056283a6', '34ba13ebe1273bdd', '59a2f9b3ec5ea2ae', '5ce51faf5ab9d046', '0b23ddf3d191acf2']
+PINNED_FOLDS = ['184fd56a056283a6', '34ba13ebe1273bdd', '59a2f9b3ec5ea2ae', '5ce51faf5ab9d046',
+                '0b23ddf3d191acf2']
 
 
 def test_seeds_differ_and_every_case_gets_everywhere():

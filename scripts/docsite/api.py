@@ -58,8 +58,10 @@ def constants(module: Module) -> list[tuple[str, int, int]]:
     "(name, first line, last line) of each public name in capitals that a module assigns"
     found = []
     for node in module.tree.body:
-        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, 'target', None)]
-        names = [n for t in targets if t is not None for n in (t.elts if isinstance(t, ast.Tuple) else [t])]
+        if not isinstance(node, (ast.Assign, ast.AnnAssign)):
+            continue
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        names = [n for t in targets for n in (t.elts if isinstance(t, ast.Tuple) else [t])]
         for name in names:
             if isinstance(name, ast.Name) and re.fullmatch('[A-Z][A-Z0-9_]+', name.id):
                 found.append((name.id, node.lineno, node.end_lineno))

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from address import Address
-
 from docsite.api import Module, anchors, names, reference
 
 WORD = re.compile(r'(?<![\[`])`((?:busiseg_nb\.)?(?:\w+\.)?[A-Za-z_]\w*)(\(\))?`(?![`\]])')
@@ -236,6 +235,11 @@ def process(book: Book, folder: Path):    # folder: for the processed notebooks
         at = next((i + 1 for i, c in enumerate(nb.cells) if c.cell_type == 'raw'), 0)
         if page != 'index':
             nb.cells.insert(at, mk_cell(book.buttons(page), 'markdown'))
+        setup = [c for c in nb.cells if c.cell_type == 'code' and c.source.startswith('# Setup: ')]
+        for cell in setup:
+            cell.source = f'#| code-fold: true\n#| code-summary: Setup\n{cell.source}'
+        if page == 'index':
+            nb.cells = [c for c in nb.cells if c not in setup]
         if text := book.reference(page, written[page]):
             nb.cells.append(mk_cell(text, 'markdown'))
         write_nb(nb, folder/f'{page}.ipynb')

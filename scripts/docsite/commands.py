@@ -1,11 +1,22 @@
 "The command-line page: every command with its options, from what `--help` reads"
 import re
+import shlex
 from enum import Enum
 
 from docsite.api import cell_text
 
 KINDS = {'integer': 'whole number', 'int': 'whole number', 'float': 'number', 'str': 'text',
          'path': 'file or folder'}
+
+
+def runnable(command: str, data: str = 'BUSI_FOLDER') -> str:    # as recorded; what stands for the data
+    "The command with `--data` where the data set came from BUSI_ROOT, so that it runs as it stands"
+    words = shlex.split(command)
+    needs = 'busiseg' in words and any(w in words for w in ('reproduce', 'train', 'test', 'split'))
+    if not needs or '--data' in words or any(w.startswith('--data=') for w in words):
+        return command
+    at = next(i for i, w in enumerate(words) if w in ('reproduce', 'train', 'test', 'split'))
+    return f'{shlex.join(words[:at + 1])} --data {data} {shlex.join(words[at + 1:])}'.rstrip()
 
 
 def commands(group, name: str):    # a click group; what is typed before its commands

@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 
 from docsite.cells import Book, number_of, page_name, title_of
+from docsite.commands import runnable
 
 METRICS = ('iou', 'dice', 'precision', 'recall')
 QUARTO_ONLY = ('code-tools', 'code-block-bg', 'code-overflow', 'highlight-style', 'grid', 'html-math-method')
@@ -54,7 +55,7 @@ def run_facts(run: dict, folder: str, book: Book) -> dict:
         'training': f'weights of epoch {training.get("best_epoch")} of {training.get("epochs")}{minutes}',
         'background everywhere': f'would have a mean IoU of {background}',
         'convention': run.get('convention'),
-        'command': f'`{origin["command"]}`' if origin.get('command') else None,
+        'command': f'`{runnable(origin["command"])}`' if origin.get('command') else None,
         'commit': commit or origin.get('date'),
         'hardware': ', '.join(str(v) for v in (hardware.get('gpu'), hardware.get('processor'), cores) if v),
         'files': f'[{folder}]({book.address.git_url}/tree/{book.address.branch}/{folder})'}
@@ -80,7 +81,7 @@ def analysis_row(file: Path, texts: dict, book: Book) -> str:    # texts: notebo
     path = file.relative_to(book.root)
     shown = [nb for nb, text in texts.items() if file.name in text or f'/{file.stem}' in text]
     pages = ', '.join(f'[{page_name(nb)}]({nb})' for nb in shown)
-    command = f'`{origin["command"]}`' if origin.get('command') else ''
+    command = f'`{runnable(origin["command"])}`' if origin.get('command') else ''
     link = f'[{path.relative_to("results")}]({book.address.file(path.as_posix())})'
     return f'| {link} | {pages} | {command} | {origin.get("date", "")[:10].replace("-", "‑")} |'
 

@@ -1,4 +1,5 @@
-"What tests of files and phantoms share: other interpreters, and one hash over a folder."
+"What tests share that start other processes; and one hash over a folder."
+import json
 import os
 import subprocess
 import sys
@@ -21,3 +22,12 @@ def digest(root):
     for path in sorted(p for p in root.rglob('*') if p.is_file()):
         found.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
     return found.hexdigest()
+
+
+def script(name, *args, before=(), **env):
+    "What a script of this folder prints last, as JSON; `before` is a program that starts it"
+    command = [*before, sys.executable, '-W', 'ignore', Path(__file__).with_name(name), *map(str, args)]
+    out = subprocess.run(command, capture_output=True, text=True, timeout=900,
+                         env={**os.environ, 'OMP_NUM_THREADS': '1', **env})
+    assert out.returncode == 0, out.stdout + out.stderr
+    return json.loads(out.stdout.splitlines()[-1])
