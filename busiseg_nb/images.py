@@ -147,8 +147,9 @@ class Spacing:
         "The scale of the largest region"
         if self.whole():
             return self.whole()
-        area = lambda r: (r.box[2] - r.box[0])*(r.box[3] - r.box[1])
-        return max(self.regions, key=area).mm if self.regions else None
+        if not self.regions:
+            return None
+        return max(self.regions, key=lambda r: (r.box[2] - r.box[0])*(r.box[3] - r.box[1])).mm
 
     def at(self, box) -> tuple: # of (left, top, width, height)
         "((mm per row, mm per column) or None, why there is none) of a place"
@@ -445,9 +446,9 @@ def _is_copy(small, large): # (H,W[,3]) uint8
     same_shape = abs(width*most_h - height*most_w) <= max(most_h, most_w)
     if 2*height > most_h or 2*width > most_w or not same_shape:
         return False
-    gray = lambda a: a if a.ndim == 2 else a.mean(2).astype(np.uint8)
-    reduced = Image.fromarray(gray(large)).resize((width, height), Image.Resampling.BOX)
-    return float(np.abs(np.asarray(reduced, float) - gray(small)).mean()) < 12
+    small, large = (a if a.ndim == 2 else a.mean(2).astype(np.uint8) for a in (small, large))
+    reduced = Image.fromarray(large).resize((width, height), Image.Resampling.BOX)
+    return float(np.abs(np.asarray(reduced, float) - small).mean()) < 12
 
 def _pages(im, path, most): # opened TIFF
     "Numbers of the pages that are pictures of their own, and how many are reduced copies of another page"
@@ -459,8 +460,8 @@ def _pages(im, path, most): # opened TIFF
         flagged.append(int(im.tag_v2.get(254, 0)) & REDUCED or int(im.tag_v2.get(255, 0)) == 2)
     own = [page for page, reduced in enumerate(flagged) if not reduced] or list(range(len(sizes)))
     largest = max(own, key=lambda page: sizes[page][0]*sizes[page][1])
-    fits = lambda size: 2*size[0] <= sizes[largest][0] and 2*size[1] <= sizes[largest][1]
-    if maybe := [page for page in own if fits(sizes[page])]:
+    width, height = sizes[largest]
+    if maybe := [page for page in own if 2*sizes[page][0] <= width and 2*sizes[page][1] <= height]:
         large = _page(path, largest, most, [])
         own = [page for page in own if page not in maybe or not _is_copy(_page(path, page, most, []), large)]
     return own, len(sizes) - len(own)
