@@ -168,10 +168,10 @@ def candidate_links(points, # `Keypoints` of every image
 def _view(img, scale, corner, size, nearest):
     "(h,w) part of an image; `scale` its pixels per pixel of the result, `corner` (x,y), `size` (w,h)"
     cv2 = _cv2()
+    if not nearest and max(scale) > 1.25:
+        img = cv2.GaussianBlur(img, (0, 0), sigmaX=scale[0]/2, sigmaY=scale[1]/2)
     if not nearest:
         img = img.astype(np.float32)
-        if max(scale) > 1.25:
-            img = cv2.GaussianBlur(img, (0, 0), sigmaX=scale[0]/2, sigmaY=scale[1]/2)
     move = np.array([[scale[0], 0, corner[0] + scale[0]/2 - .5], [0, scale[1], corner[1] + scale[1]/2 - .5]])
     how = (cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR) | cv2.WARP_INVERSE_MAP
     return cv2.warpAffine(img, move, size, flags=how, borderMode=cv2.BORDER_REPLICATE)
