@@ -11,9 +11,9 @@ LABELS = ('benign', 'malignant', 'normal')
 
 @pytest.fixture(scope='module')
 def known():
-    images = [phantom_image(label, (141, 168), seed)[0] for seed in range(40) for label in LABELS]
+    images = [phantom_image(label, (141, 168), seed)[0] for seed in range(60) for label in LABELS]
     looks = np.stack([picture_statistics(img) for img in images])
-    return fit_familiar(looks[:90], looks[90:])
+    return fit_familiar(looks[:120], looks[120:])
 
 
 class Model:
@@ -36,7 +36,7 @@ def test_noise_gradients_photographs_and_x_rays_are_unlike_ultrasound(known):
     flagged = [unlikeness(picture_statistics(img), known) > 1 for img in strange()]
     assert np.mean(flagged) >= .95
     fresh = [phantom_image(label, (141, 168), 900 + seed)[0] for seed in range(10) for label in LABELS]
-    assert np.mean([unlikeness(picture_statistics(img), known) > 1 for img in fresh]) <= .1
+    assert np.mean([unlikeness(picture_statistics(img), known) > 1 for img in fresh]) <= .15
 
 
 def test_size_and_colour_channels_hardly_matter(known):
