@@ -204,6 +204,15 @@ def test_tables_align_numbers():
     assert '>2023<' in years                                                       # no separator in a year
 
 
+def test_printed_sentences_wrap_and_columns_do_not():
+    finish = script('docsite.finish')
+    around = '<div class="cell-output cell-output-stdout">\n<pre><code>{}</code></pre>\n</div>'
+    words = around.format('one long sentence\n  indented')
+    columns = around.format('name   value\na      1')
+    assert '<pre class="wraps"><code>one long' in finish.PRINTED.sub(finish.sentences, words)
+    assert finish.PRINTED.sub(finish.sentences, columns) == columns
+
+
 def test_results_page_has_every_file():
     pages, cells_, address = script('docsite.pages'), script('docsite.cells'), script('address')
     book = cells_.Book(ROOT, address.read_address(), {cells_.page_name(p): p for p in NOTEBOOKS})

@@ -9,6 +9,7 @@ from docsite.pages import source_of
 KATEX = re.compile(r'<(?:script|link)\b[^>]*katex[^>]*>(?:\s*</script>)?')
 MATH = re.compile(r'<span class="math (inline|display)">\\[(\[](.*?)\\[)\]]</span>', re.S)
 CODE = re.compile(r'(<code class="sourceCode (?!text)\w+">)(.*?)(</code>)', re.S)
+PRINTED = re.compile(r'(<div class="cell-output[^"]*">\s*)<pre>(<code>.*?</code>)</pre>', re.S)
 TABLE = re.compile(r'<table\b.*?</table>', re.S)
 ROW = re.compile(r'<tr\b.*?</tr>', re.S)
 CELL = re.compile(r'<(t[hd])\b([^>]*)>(.*?)</\1>', re.S)
@@ -53,6 +54,12 @@ def wrap_lines(m) -> str:    # match of CODE
     def spaced(line):
         return f'<span class="line" style="--in:{indent(line)}ch">{line}</span>' if line else line
     return m[1] + '\n'.join(map(spaced, code.split('\n'))) + m[3]
+
+
+def sentences(m) -> str:    # match of PRINTED
+    "Printed text wraps where it has no columns, which show by runs of spaces"
+    columns = re.search(r'\S {2,}\S', m[2])
+    return m[0] if columns else f'{m[1]}<pre class="wraps">{m[2]}</pre>'
 
 
 # ------------------------------------------------------------------ tables
@@ -152,6 +159,7 @@ def finish_page(text: str, name: str, book, problems: list) -> str:    # name: o
     own = rf'(/(?:edit|blob)/{address.branch}/)nbs/{re.escape(name)}\.(?:ipynb|md)'
     text = re.sub(own, lambda m: m[1] + source_of(name, book), text)
     text = CODE.sub(wrap_lines, text)
+    text = PRINTED.sub(sentences, text)
     text = TABLE.sub(table, text)
     return scrolling_figures(PICTURE.sub(figure, text))
 
