@@ -51,7 +51,6 @@ from busiseg_nb.images import (
 from .inference import LARGE, How, predict_bands, weights_id, working_size
 from .machine import agreed, gather, is_main, processes, provenance
 from .metrics import calibrate
-from .models import load_model
 
 MOVED = {'images': ['to_uint8', 'read_image', 'MAX_PIXELS', 'HUGE', 'FORMATS', 'MAX_INFLATED']}
 
@@ -918,7 +917,8 @@ def _predict_all(places, one, jobs, progress, say):
 def _loaded(model):
     "The model and its name: a folder, a run, a hub id, None for the package's own, or a model"
     if model is not None and not isinstance(model, (str, Path)):
-        return model, model_id(model, 'model')
+        return model, model_id(model, getattr(model, 'called', 'model'))
+    from busiseg_nb.models import load_model          # PyTorch, which an exported network does without
     where = model_folder(model or default_model())
     name = Path(where).name if model is not None else 'busiseg_nb'
     loaded = load_model(where)
@@ -978,7 +978,8 @@ def predict_files(inputs, # files, folders, patterns
     working_size(model, asked.resize)
     if asked.dicom_seg:
         _highdicom()
-    settings = json.loads(json.dumps({'model': name, **asked.recorded()}))
+    way = {'way': model.way} if hasattr(model, 'way') else {}        # what computes, of an exported network
+    settings = json.loads(json.dumps({'model': name, **asked.recorded(), **way}))
     places, taken = _plan(inputs, out, account)
     for failure in account.failed if is_main() else ():
         say(failure['error'])
