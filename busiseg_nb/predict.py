@@ -6,7 +6,7 @@
 __all__ = ['MOVED', 'MANY', 'MIN_LESION', 'OVERLAY_SIDE', 'MASK_NAME', 'MASK_FOLDERS', 'IMAGE_FOLDERS', 'RESULT', 'RESULTS',
            'KIND', 'SENSITIVITIES', 'TERMS', 'IDENTITY', 'axes_of', 'Lesions', 'as_spacing', 'keep_lesions',
            'predict_image', 'count_passed', 'search_inputs', 'find_inputs', 'default_model', 'model_folder', 'model_id',
-           'Options', 'parse_frames', 'check_options', 'threshold_of', 'Job', 'Segmented', 'write_dicom_seg',
+           'Options', 'parse_frames', 'check_options', 'threshold_of', 'doubt', 'Job', 'Segmented', 'write_dicom_seg',
            'safe_cell', 'Account', 'summary', 'predict_files']
 
 # %% ../nbs/07b_predict.ipynb #4035e91e
@@ -30,6 +30,7 @@ from PIL import Image
 from scipy import ndimage
 from tqdm.auto import tqdm
 
+from . import inference
 from .core import BusisegError, DiskFull, colours_of, connected, fail, moved, one_line
 from .files import atomic_path, clear_up, natural, read_json, write_json
 from busiseg_nb.images import (
@@ -49,6 +50,7 @@ from busiseg_nb.images import (
 )
 from .inference import LARGE, How, predict_bands, weights_id, working_size
 from .machine import agreed, gather, is_main, processes, provenance
+from .metrics import calibrate
 
 MOVED = {'images': ['to_uint8', 'read_image', 'MAX_PIXELS', 'HUGE', 'FORMATS', 'MAX_INFLATED']}
 
@@ -572,6 +574,23 @@ def threshold_of(model, sensitivity:str='default') -> float:
     return float(value) if isinstance(value, (int, float)) and 0 <= value <= 1 else 0.
 
 # %% ../nbs/07b_predict.ipynb #41c3ff37
+def doubt(model, # with notes in `meta`, or none
+          img, # (H,W) or (H,W,3) uint8
+          lesions) -> tuple: # rows, which get a calibrated 'lesion_probability'; unlikeness or None, notes
+    "How far to trust a prediction: is the picture like those of the training, how likely is each lesion real"
+    meta = getattr(model, 'meta', None) or {}
+    if calibration := meta.get('lesion_calibration'):
+        for row in lesions:
+            row['lesion_probability'] = round(float(calibrate(row['peak_probability'], *calibration)), 4)
+    if 'familiar' not in meta:
+        return None, []
+    unlike = round(inference.unlikeness(inference.picture_statistics(img), meta['familiar']), 3)
+    if unlike <= 1:
+        return unlike, []
+    note = f'is unlike the pictures that the model learned from ({unlike:.1f} times the limit)'
+    return unlike, [f'{note}: do not trust mask or class']
+
+
 @dataclass
 class Job:
     "What all files of a call share"
@@ -627,7 +646,10 @@ def _predict_frame(job, where, img, info):
                         threshold=threshold_of(job.model, o.sensitivity), **o.how())
     unknown = [(n, row['no_mm']) for n, row in enumerate(one['lesions'], 1) if 'no_mm' in row]
     notes += [f'lesion {n} has no mm²: {why}' for n, why in unknown]
-    return {'frame': info['frame'], **one, 'spacing_mm': scale.largest(), 'mask': mask, 'overlay': drawn,
+    unlike, doubts = doubt(job.model, img, one['lesions'])
+    notes += doubts
+    return {'frame': info['frame'], **one, 'unlike_training': unlike, 'spacing_mm': scale.largest(),
+            'mask': mask, 'overlay': drawn,
             'notes': info['notes'] + notes}
 
 def _predict_file(job, file, where): # where: record to write
@@ -816,7 +838,8 @@ def _lesion_text(row):
         text += f', {row["area_mm2"]} mm2'
     if 'axes_mm' in row:
         text += ', {} x {} mm'.format(*row['axes_mm'])
-    return f'{text}, p={row["probability"]:.3f}'
+    text += f', p={row["probability"]:.3f}'
+    return text + (f', lesion p={row["lesion_probability"]:.2f}' if 'lesion_probability' in row else '')
 
 def _report_rows(rec, folder):
     "Rows of report.csv: one per image of a record"
