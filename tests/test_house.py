@@ -97,7 +97,6 @@ except SystemExit:
 """
 
 
-@rebuilding
 @pytest.mark.parametrize('code', ['import busiseg_nb.predict', 'import busiseg_nb.inference', HELP],
                          ids=['predict', 'inference', 'help'])
 def test_a_lean_start_needs_no_fastai(code):
