@@ -24,13 +24,13 @@ from tqdm.auto import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.common import arguments, finish, rotated, write_result
-from busiseg_nb.dataset import find_cases, fingerprint
+from busiseg_nb.dataset import find_data
 from busiseg_nb.inference import predict_proba, seam_discontinuity
 from busiseg_nb.intervals import bootstrap
 from busiseg_nb.metrics import Counts, confusion, counts_frame, counts_from_frame, dice, iou, pool
 from busiseg_nb.models import load_model
 from busiseg_nb.preprocessing import load_case, resized_shape
-from busiseg_nb.runs import group_names, is_busi, read_groups
+from busiseg_nb.runs import group_names
 from busiseg_nb.splits import load_split, split_hash
 
 WAYS = {  # name: arguments of `predict_proba`
@@ -144,20 +144,20 @@ def main():
     args = parser.parse_args()
     if not args.data:
         parser.error('--data: the folder of the data set is missing')
-    model, cases = load_model(args.model), find_cases(args.data)
-    split = load_split(args.split, cases)
+    model, data = load_model(args.model), find_data(args.data)
+    split = load_split(args.split, data.cases)
     test = split['test']
     if args.limit:
         test = [test[i] for i in np.unique(np.linspace(0, len(test) - 1, args.limit).astype(int))]
     ways = {way: WAYS[way] for way in dict.fromkeys(['tiles', *args.ways])}
-    groups = group_names(cases, read_groups() if is_busi(cases) else [])
+    groups = group_names(data.cases, data.groups)
     out = summary(measure(model, test, groups, ways), ways, args.bootstrap)
     show(out)
     about = {'tile_size': model.tile_size, 'resize': model.resize, 'encoder': model.encoder_name,
              **model.meta}
     result = {'model': about, 'images': len(test), 'limit': args.limit, 'split_sha256': split_hash(split),
               'threads': torch.get_num_threads(), 'ways': out}
-    write_result(result, args.json, data_fingerprint=fingerprint(cases))
+    write_result(result, args.json, data_fingerprint=data.fingerprint)
 
 
 if __name__ == '__main__':

@@ -264,7 +264,8 @@ def test_the_fastest_is_measured_once_and_agrees(cached, model, tiles):
 
 
 def test_a_way_that_disagrees_is_not_taken():
-    rows = {'PyTorch': {'tiles_per_s': 1., 'equal_classes': 1.}, 'ONNX Runtime': {'tiles_per_s': 9., 'equal_classes': .998},
+    rows = {'PyTorch': {'tiles_per_s': 1., 'equal_classes': 1.},
+            'ONNX Runtime': {'tiles_per_s': 9., 'equal_classes': .998},
             'OpenVINO': {'tiles_per_s': 5., 'equal_classes': .9995}}
     assert best_way(rows) == 'OpenVINO'
 

@@ -25,7 +25,8 @@ RGB = np.dstack([GRAY, GRAY//2, 255 - GRAY])
 
 class Dark(torch.nn.Module):
     "Three classes by gray value: below 40 malignant, below 90 benign"
-    in_channels, tile_size, resize, classes, class_names = 1, 64, None, 3, ['background', 'benign', 'malignant']
+    in_channels, tile_size, resize, classes = 1, 64, None, 3
+    class_names = ['background', 'benign', 'malignant']
 
     def __init__(self):
         super().__init__()
@@ -44,19 +45,24 @@ def dicom(path, a, kind='MONOCHROME2', bits=None, syntax=None, **tags):
     colour = a.shape[-1] == 3
     frames = a.ndim - 2 - colour
     ds.Rows, ds.Columns = a.shape[frames:frames + 2]
-    ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PixelRepresentation = 3 if colour else 1, kind, int(a.dtype.kind == 'i')
-    if frames: ds.NumberOfFrames = len(a)
-    if colour: ds.PlanarConfiguration = 0
+    ds.SamplesPerPixel, ds.PhotometricInterpretation = 3 if colour else 1, kind
+    ds.PixelRepresentation = int(a.dtype.kind == 'i')
+    if frames:
+        ds.NumberOfFrames = len(a)
+    if colour:
+        ds.PlanarConfiguration = 0
     ds.BitsAllocated, ds.BitsStored = 8*a.itemsize, bits or 8*a.itemsize
     ds.HighBit, ds.PixelData = ds.BitsStored - 1, a.tobytes()
-    for k, v in tags.items(): setattr(ds, k, v)
+    for k, v in tags.items():
+        setattr(ds, k, v)
     ds.file_meta = pydicom.dataset.FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = syntax or pydicom.uid.ExplicitVRLittleEndian
     ds.save_as(path, enforce_file_format=True)
     return ds
 
 
-def pil(mode, **save): return lambda p: Image.fromarray(RGB).convert(mode).save(p, **save)
+def pil(mode, **save):
+    return lambda p: Image.fromarray(RGB).convert(mode).save(p, **save)
 
 
 def exif6(p):
@@ -79,7 +85,8 @@ def dicom_ybr(p):
 def dicom_palette(p):
     lut = np.arange(256, dtype=np.uint16)[::-1]*257
     d = [256, 0, 16]
-    dicom(p, 255 - GRAY, 'PALETTE COLOR', **{f'{c}PaletteColorLookupTableDescriptor': d for c in ('Red', 'Green', 'Blue')},
+    dicom(p, 255 - GRAY, 'PALETTE COLOR', **{f'{c}PaletteColorLookupTableDescriptor': d
+                                             for c in ('Red', 'Green', 'Blue')},
           **{f'{c}PaletteColorLookupTableData': lut.tobytes() for c in ('Red', 'Green', 'Blue')})
 
 
@@ -92,10 +99,12 @@ def dicom_jpeg(p):
 
 def dicom_enhanced(p):
     "A signed 16-bit slice with a rescale, a window and one gray value below each of its ends"
-    dicom(p, GRAY.astype(np.int16)*4 - 500, bits=16, RescaleSlope=2, RescaleIntercept=1000, WindowCenter=1020.5, WindowWidth=2041)
+    dicom(p, GRAY.astype(np.int16)*4 - 500, bits=16, RescaleSlope=2, RescaleIntercept=1000,
+          WindowCenter=1020.5, WindowWidth=2041)
 
 
-def no_suffix(p): dicom(p, GRAY)
+def no_suffix(p):
+    dicom(p, GRAY)
 
 
 FORMATS = {   # name: (writer, what is read, largest difference)
@@ -114,14 +123,16 @@ FORMATS = {   # name: (writer, what is read, largest difference)
     'turned.jpg': (exif6, GRAY, 60),
     'gray.tif': (lambda p: Image.fromarray(GRAY).save(p, compression='tiff_lzw'), GRAY, 0),
     'deep.tif': (lambda p: Image.fromarray(GRAY.astype(np.uint16)*257).save(p), GRAY, 0),
-    'big-endian.tif': (lambda p: Image.frombytes('I;16B', GRAY.shape[::-1], (GRAY.astype('>u2')*257).tobytes()).save(p), GRAY, 0),
+    'big-endian.tif': (lambda p: Image.frombytes('I;16B', GRAY.shape[::-1],
+                                                 (GRAY.astype('>u2')*257).tobytes()).save(p), GRAY, 0),
     'float.tiff': (lambda p: Image.fromarray((GRAY/255).astype(np.float32)).save(p), GRAY, 0),
     'int.tif': (lambda p: Image.fromarray(GRAY.astype(np.int32)).save(p), GRAY, 0),
     'cmyk.tif': (pil('CMYK'), RGB, 2),
     'rgb.bmp': (pil('RGB'), RGB, 0),
     'gray.bmp': (pil('L'), np.asarray(Image.fromarray(RGB).convert('L')), 0),
     'lossless.webp': (pil('RGB', lossless=True), RGB, 0),
-    'rgba.webp': (lambda p: Image.fromarray(np.dstack([RGB, np.full_like(GRAY, 255)])).save(p, lossless=True), RGB, 0),
+    'rgba.webp': (lambda p: Image.fromarray(np.dstack([RGB, np.full_like(GRAY, 255)])).save(p, lossless=True),
+                  RGB, 0),
     'wrong-suffix.png': (lambda p: Image.fromarray(GRAY).save(p, format='BMP'), GRAY, 0),
     'mono2.dcm': (lambda p: dicom(p, GRAY), GRAY, 0),
     'mono1.dcm': (lambda p: dicom(p, 255 - GRAY, 'MONOCHROME1'), GRAY, 0),
@@ -134,14 +145,17 @@ FORMATS = {   # name: (writer, what is read, largest difference)
     'nosuffix': (no_suffix, GRAY, 0)}
 
 
-HUGE_FORMATS = {'png': {}, 'tif': {'compression': 'tiff_lzw'}, 'bmp': {}, 'webp': {'lossless': True}, 'jpg': {'quality': 95}}
+HUGE_FORMATS = {'png': {}, 'tif': {'compression': 'tiff_lzw'}, 'bmp': {}, 'webp': {'lossless': True},
+                'jpg': {'quality': 95}}
 
 @pytest.mark.parametrize('mode', ['RGB', 'RGBA'])
 @pytest.mark.parametrize('suffix', HUGE_FORMATS)
 def test_a_huge_colour_image_is_read_as_gray(tmp_path, monkeypatch, suffix, mode):
-    "Here 'huge' is 1,000 pixels: gray within rounding of Pillow's, upright, and still an error where it is cut off"
-    if mode == 'RGBA' and suffix in ('jpg', 'bmp'): pytest.skip('has no alpha')
-    file, exif = tmp_path/f'a.{suffix}', Image.Exif(); exif[0x0112] = 6
+    "Here 'huge' is 1,000 pixels: gray within rounding of Pillow's, upright, an error where it is cut off"
+    if mode == 'RGBA' and suffix in ('jpg', 'bmp'):
+        pytest.skip('has no alpha')
+    file, exif = tmp_path/f'a.{suffix}', Image.Exif()
+    exif[0x0112] = 6
     turned = {} if suffix == 'bmp' else {'exif': exif}
     Image.fromarray(RGB).convert(mode).save(file, **HUGE_FORMATS[suffix], **turned)
     want = np.asarray(ImageOps.exif_transpose(Image.open(file)).convert('RGB').convert('L')).astype(int)
@@ -150,7 +164,8 @@ def test_a_huge_colour_image_is_read_as_gray(tmp_path, monkeypatch, suffix, mode
     assert a.shape == want.shape and np.abs(a - want).max() <= (3 if suffix == 'jpg' else 1)
     assert 'read as gray, for its size' in info['notes']
     file.write_bytes(file.read_bytes()[:-200])
-    with pytest.raises(BusisegError, match='a.' + suffix): read_image(file)
+    with pytest.raises(BusisegError, match='a.' + suffix):
+        read_image(file)
 
 
 @pytest.mark.parametrize('name', FORMATS)
@@ -166,9 +181,11 @@ def test_formats(name, tmp_path):
 def test_what_is_noted(tmp_path):
     exif6(tmp_path/'a.jpg')
     assert 'upright' in read_image(tmp_path/'a.jpg')[0][2]['notes'][0]
-    Image.fromarray(GRAY).save(tmp_path/'b.webp', save_all=True, append_images=[Image.fromarray(255 - GRAY)], lossless=True)
+    Image.fromarray(GRAY).save(tmp_path/'b.webp', save_all=True, append_images=[Image.fromarray(255 - GRAY)],
+                               lossless=True)
     [(_, a, info)] = read_image(tmp_path/'b.webp')
-    assert 'animation of 2 frames' in info['notes'][0] and np.abs(a.reshape(60, 80, -1)[..., 0].astype(int) - GRAY).max() == 0
+    assert 'animation of 2 frames' in info['notes'][0]
+    assert np.abs(a.reshape(60, 80, -1)[..., 0].astype(int) - GRAY).max() == 0
     Image.fromarray(RGB).save(tmp_path/'c.png')
     assert 'coloured' in read_image(tmp_path/'c.png')[0][2]['notes'][0]
     dicom(tmp_path/'d.dcm', GRAY, BurnedInAnnotation='YES')
@@ -176,18 +193,21 @@ def test_what_is_noted(tmp_path):
 
 
 def test_pages_and_frames(tmp_path):
-    Image.fromarray(GRAY).save(tmp_path/'p.tif', save_all=True, append_images=[Image.fromarray(RGB), Image.fromarray(255 - GRAY)])
-    names, arrays, infos = zip(*read_image(tmp_path/'p.tif'))
+    Image.fromarray(GRAY).save(tmp_path/'p.tif', save_all=True,
+                               append_images=[Image.fromarray(RGB), Image.fromarray(255 - GRAY)])
+    names, arrays, infos = zip(*read_image(tmp_path/'p.tif'), strict=True)
     assert names == ('p_001', 'p_002', 'p_003') and [i['frame'] for i in infos] == [1, 2, 3]
     assert (arrays[0] == GRAY).all() and (arrays[1] == RGB).all() and (arrays[2] == 255 - GRAY).all()
     dicom(tmp_path/'c.dcm', np.stack([GRAY, 255 - GRAY]))
-    assert all((a == b).all() for (_, a, _), b in zip(read_image(tmp_path/'c.dcm'), (GRAY, 255 - GRAY)))
+    frames = zip(read_image(tmp_path/'c.dcm'), (GRAY, 255 - GRAY), strict=True)
+    assert all((a == b).all() for (_, a, _), b in frames)
     dicom(tmp_path/'rgb.dcm', np.stack([RGB, RGB[::-1]]), 'RGB')
     assert (read_image(tmp_path/'rgb.dcm')[1][1] == RGB[::-1]).all()
 
 
 @pytest.mark.parametrize('tags, want', [
-    (dict(PixelSpacing=[.1, .2]), (.1, .2)), (dict(ImagerPixelSpacing=[.3, .3]), (.3, .3)), (dict(PixelSpacing=[0, .2]), None), ({}, None),
+    (dict(PixelSpacing=[.1, .2]), (.1, .2)), (dict(ImagerPixelSpacing=[.3, .3]), (.3, .3)),
+    (dict(PixelSpacing=[0, .2]), None), ({}, None),
     ('regions', (.05, .06)), ('shared', (.2, .25))], ids=str)
 def test_spacing(tags, want, tmp_path):
     pydicom = pytest.importorskip('pydicom')
@@ -197,7 +217,9 @@ def test_spacing(tags, want, tmp_path):
         r.RegionLocationMinX0 = r.RegionLocationMinY0 = 0
         r.RegionLocationMaxX1, r.RegionLocationMaxY1, r.PhysicalDeltaX, r.PhysicalDeltaY = x1, 50, dx, dy
         return r
-    if tags == 'regions': tags = dict(SequenceOfUltrasoundRegions=[region(10, .1, .1), region(70, .006, -.005), region(79, 1., 1., 4)])
+    if tags == 'regions':
+        tags = dict(SequenceOfUltrasoundRegions=[region(10, .1, .1), region(70, .006, -.005),
+                                                 region(79, 1., 1., 4)])
     if tags == 'shared':
         m, g = pydicom.Dataset(), pydicom.Dataset()
         m.PixelSpacing = [.2, .25]
@@ -217,20 +239,26 @@ def test_mask_overlay_and_report(tmp_path):
     m = np.array(mask)
     assert ((m == want) | np.isin(GRAY, (39, 40, 89, 90))).all()
     [im] = r['images']
-    assert im['area_px'] == {n: int((m == i).sum()) for i, n in enumerate(('background', 'benign', 'malignant'))}
+    assert im['area_px'] == {n: int((m == i).sum())
+                             for i, n in enumerate(('background', 'benign', 'malignant'))}
     assert im['area_mm2']['malignant'] == pytest.approx((m == 2).sum()*.02, abs=1e-3)
     big = im['lesions'][0]
-    assert big['class'] in ('benign', 'malignant') and .4 < big['probability'] <= 1 and big['area_mm2'] == pytest.approx(big['area_px']*.02, abs=1e-3)
+    assert big['class'] in ('benign', 'malignant') and .4 < big['probability'] <= 1
+    assert big['area_mm2'] == pytest.approx(big['area_px']*.02, abs=1e-3)
     row = pd.read_csv(tmp_path/'out'/'report.csv').iloc[0]
-    assert row.height == 60 and row.width == 80 and row.malignant_px == (m == 2).sum() and row.lesions == len(im['lesions']) and row['mask'] == 'a_mask.png'
-    assert json.loads((tmp_path/'out'/'report.json').read_text())['images'] == json.loads(json.dumps(r['images']))
+    assert row.height == 60 and row.width == 80 and row.malignant_px == (m == 2).sum()
+    assert row.lesions == len(im['lesions']) and row['mask'] == 'a_mask.png'
+    written = json.loads((tmp_path/'out'/'report.json').read_text())
+    assert written['images'] == json.loads(json.dumps(r['images']))
     assert Image.open(tmp_path/'out'/'a_overlay.png').size == (80, 60)
 
 
 def test_done_work_is_kept_until_something_changes(tmp_path):
     a, out = tmp_path/'a.png', tmp_path/'out'
     Image.fromarray(GRAY).save(a)
-    def run(model=Dark(), **kw):
+    dark = Dark()
+
+    def run(model=dark, **kw):
         r = predict_files([a], out, model, **kw)
         return [r['predicted'], r['kept']]
     assert run() == [1, 0] and run() == [0, 1]
@@ -244,7 +272,8 @@ def test_done_work_is_kept_until_something_changes(tmp_path):
     (out/'a_overlay.png').unlink()
     assert run() == [1, 0]                                                          # a result is gone
     (out/'a.json').write_text('{')
-    assert run() == [1, 0]                                                          # a record we cannot read: another name
+    # a record we cannot read: another name
+    assert run() == [1, 0]
     assert (out/'a_png_mask.png').exists() and (out/'a.json').read_text() == '{'
     Image.fromarray(255 - GRAY).save(a)
     assert run() == [1, 0]                                                          # other pixels
@@ -254,10 +283,12 @@ def test_an_interrupted_file_is_done_again(tmp_path, monkeypatch):
     Image.fromarray(GRAY).save(tmp_path/'a.png')
     real = P.write_json
     def stop(obj, path):
-        if obj.get('settings') is not None: raise KeyboardInterrupt
+        if obj.get('settings') is not None:
+            raise KeyboardInterrupt
         real(obj, path)
     monkeypatch.setattr(P, 'write_json', stop)
-    with pytest.raises(KeyboardInterrupt): predict_files([tmp_path/'a.png'], tmp_path/'out', Dark())
+    with pytest.raises(KeyboardInterrupt):
+        predict_files([tmp_path/'a.png'], tmp_path/'out', Dark())
     monkeypatch.setattr(P, 'write_json', real)
     r = predict_files([tmp_path/'a.png'], tmp_path/'out', Dark())
     assert r['predicted'] == 1 and r['images'][0]['mask'] == 'a_mask.png'
@@ -274,7 +305,8 @@ def test_equal_stems_get_different_results(tmp_path):
         masks = [(i['folder'], i['mask'].lower()) for i in r['images']]
         assert len(r['images']) == 8 == len(set(masks)) and not r['failed']
     assert r['kept'] == 7
-    r2 = predict_files([tmp_path/'x'/'a.bmp'], tmp_path/'out', Dark())               # alone, it finds its own results again
+    # alone, it finds its own results again
+    r2 = predict_files([tmp_path/'x'/'a.bmp'], tmp_path/'out', Dark())
     assert r2['kept'] == 1
 
 
@@ -290,24 +322,30 @@ def test_folders_keep_their_shape_and_do_not_eat_their_results(tmp_path):
     for out in (data/'out', data):
         for _ in range(2):
             r = predict_files([data], out, Dark())
-            assert [Path(i['file']).name for i in r['images']] == ['benign (2).png', 'benign (10).png'] and not r['failed']
+            assert [Path(i['file']).name for i in r['images']] == ['benign (2).png', 'benign (10).png']
+            assert not r['failed']
     assert (data/'out'/'benign'/'benign (2)_mask.png').exists()
-    assert (data/'benign'/'benign (2)_mask.png').read_bytes() == truth               # what is there is never written over
+    # what is there is never written over
+    assert (data/'benign'/'benign (2)_mask.png').read_bytes() == truth
 
 
 def test_inputs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for n in ('a.png', 'b.jpg', 'c[1].png'): Image.fromarray(GRAY).save(n)
+    for n in ('a.png', 'b.jpg', 'c[1].png'):
+        Image.fromarray(GRAY).save(n)
     Path('empty').mkdir()
-    names = lambda *given: [p.name for p, _ in find_inputs(given, 'out')[0]]
-    assert names('*.png') == ['a.png', 'c[1].png'] and names('c[1].png') == ['c[1].png'] and names('.', 'a.png') == ['a.png', 'b.jpg', 'c[1].png']
+
+    def names(*given):
+        return [p.name for p, _ in find_inputs(given, 'out')[0]]
+    assert names('*.png') == ['a.png', 'c[1].png'] and names('c[1].png') == ['c[1].png']
+    assert names('.', 'a.png') == ['a.png', 'b.jpg', 'c[1].png']
     found, bad = find_inputs(['nothing.png', 'empty', '*.xyz'], 'out')
     assert not found and [b[0] for b in bad] == ['nothing.png', 'empty', '*.xyz']
 
 
 def test_lesions_in_bands():
     rng = np.random.default_rng(0)
-    for trial in range(20):
+    for _ in range(20):
         mask = (Image.fromarray(rng.integers(0, 256, (12, 12), np.uint8)).resize((70, 60), Image.BICUBIC))
         mask = np.digitize(np.asarray(mask), (110, 150)).astype(np.uint8)
         prob = rng.random(mask.shape, np.float32)
@@ -315,19 +353,23 @@ def test_lesions_in_bands():
         whole.add(mask, prob)
         want = whole.table('abc')
         for n in (1, 7, 31):
-            l = Lesions(3)
-            for a in range(0, 60, n): l.add(mask[a:a + n], prob[a:a + n])
-            got = l.table('abc')
+            banded = Lesions(3)
+            for a in range(0, 60, n):
+                banded.add(mask[a:a + n], prob[a:a + n])
+            got = banded.table('abc')
             assert [g | {'probability': 0} for g in got] == [w | {'probability': 0} for w in want]
             assert np.allclose([g['probability'] for g in got], [w['probability'] for w in want], atol=2e-4)
-            assert (l.pixels == np.bincount(mask.ravel(), minlength=3)).all()
+            assert (banded.pixels == np.bincount(mask.ravel(), minlength=3)).all()
     two = np.zeros((20, 20), np.uint8)
-    two[2:8, 2:8], two[8:15, 8:15] = 1, 1                                            # touch at a corner: one lesion
-    l = Lesions(2)
-    l.add(two, np.full((20, 20), .5, np.float32))
-    [row] = l.table(('bg', 'x'), (.5, 2.))
-    assert row['axes_mm'] == [round((6.5**2 + 26**2)**.5, 2), round(abs(7*.5*26 + 7*2*6.5)/(6.5**2 + 26**2)**.5, 2)]
-    assert row.pop('axes_mm') and row == {'class': 'x', 'box': [2, 2, 13, 13], 'area_px': 85, 'probability': .5, 'area_mm2': 85.,
+    # touch at a corner: one lesion
+    two[2:8, 2:8], two[8:15, 8:15] = 1, 1
+    found = Lesions(2)
+    found.add(two, np.full((20, 20), .5, np.float32))
+    [row] = found.table(('bg', 'x'), (.5, 2.))
+    assert row['axes_mm'] == [round((6.5**2 + 26**2)**.5, 2),
+                              round(abs(7*.5*26 + 7*2*6.5)/(6.5**2 + 26**2)**.5, 2)]
+    assert row.pop('axes_mm') and row == {'class': 'x', 'box': [2, 2, 13, 13], 'area_px': 85,
+                                          'probability': .5, 'area_mm2': 85.,
                                           'peak_probability': .5, 'axes_px': [18.4, 9.9]}
     assert Lesions(2).table(('bg', 'x')) == []
 
@@ -337,7 +379,9 @@ def test_large_images_are_written_in_bands(tmp_path, monkeypatch):
     monkeypatch.setattr(P, 'OVERLAY_SIDE', 128)
     a = predict_image(Dark(), img, tmp_path/'a.png', tmp_path/'ao.png', bf16=False)
     b = predict_image(Dark(), img, tmp_path/'b.png', tmp_path/'bo.png', large=100, bf16=False)
-    strip = lambda d: {k: [l | {'probability': 0} for l in v] if k == 'lesions' else v for k, v in d.items()}
+
+    def strip(report):
+        return report | {'lesions': [lesion | {'probability': 0} for lesion in report['lesions']]}
     assert strip(a) == strip(b)
     x, y = Image.open(tmp_path/'a.png'), Image.open(tmp_path/'b.png')
     assert (np.array(x) == np.array(y)).all() and y.mode == 'P' and y.getpalette()[:9] == x.getpalette()[:9]
@@ -348,7 +392,8 @@ def test_large_images_are_written_in_bands(tmp_path, monkeypatch):
 
 def test_a_failure_leaves_nothing_half_written(tmp_path):
     class Breaks(Dark):
-        def forward(self, x): raise RuntimeError('no\nmemory')
+        def forward(self, x):
+            raise RuntimeError('no\nmemory')
     Image.fromarray(np.tile(GRAY, (2, 2))).save(tmp_path/'a.png')
     said = []
     r = predict_files([tmp_path/'a.png'], tmp_path/'out', Breaks(), say=said.append)
@@ -362,36 +407,47 @@ def test_any_size_and_a_limit_of_our_own(tmp_path, monkeypatch):
         Image.fromarray(np.zeros(size, np.uint8)).save(f)
         r = predict_files([f], tmp_path/'out', Dark())
         assert np.array(Image.open(tmp_path/'out'/f'{f.stem}_mask.png')).shape == size and not r['failed']
-    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 100)                              # as if 65x64 were far beyond Pillow's limit
+    # as if 65x64 were far beyond Pillow's limit
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 100)
     assert read_image(tmp_path/'65x64.png')[0][1].shape == (65, 64) and Image.MAX_IMAGE_PIXELS == 100
     monkeypatch.setattr(I, 'MAX_PIXELS', 4000)
-    with pytest.raises(BusisegError, match='4,160 pixels'): read_image(tmp_path/'65x64.png')
+    with pytest.raises(BusisegError, match='4,160 pixels'):
+        read_image(tmp_path/'65x64.png')
 
 
 def test_no_model_and_no_pydicom(tmp_path, monkeypatch):
     monkeypatch.setattr(P, 'files', lambda _: tmp_path)
-    with pytest.raises(BusisegError, match='--model'): P.default_model()
+    with pytest.raises(BusisegError, match='--model'):
+        P.default_model()
     (tmp_path/'a.dcm').write_bytes(b'\0'*128 + b'DICM' + b'\0'*99)
     monkeypatch.setitem(sys.modules, 'pydicom', None)
-    with pytest.raises(BusisegError, match=r'pip install "busiseg_nb\[dicom\]"'): read_image(tmp_path/'a.dcm')
+    with pytest.raises(BusisegError, match=r'pip install "busiseg_nb\[dicom\]"'):
+        read_image(tmp_path/'a.dcm')
 
 
 def test_to_uint8():
     assert to_uint8(np.array([[0, 70000]], np.int32))[0, 1] == 136                   # 17 bits
-    assert to_uint8(np.array([[0., 254.6]])).tolist() == [[0, 255]] and to_uint8(np.array([[-1., 1.]])).tolist() == [[0, 255]]
+    assert to_uint8(np.array([[0., 254.6]])).tolist() == [[0, 255]]
+    assert to_uint8(np.array([[-1., 1.]])).tolist() == [[0, 255]]
     assert to_uint8(np.full((3, 3), 7e9)).tolist() == [[0]*3]*3
 
 
 def test_the_command(tmp_path):
-    "One process: a good file, a bad one and a missing one; a report on standard output, two lines on standard error, status 2"
-    model = save_model(build_model('tu-mobilenetv3_small_050', None, in_channels=1, decoder_channels=(8,)*5, tile_size=64, resize=64), tmp_path/'model')
+    "A good file, a bad one and a missing one: a report on standard output, two lines of errors, status 2"
+    model = save_model(build_model('tu-mobilenetv3_small_050', None, in_channels=1, decoder_channels=(8,)*5,
+                                   tile_size=64, resize=64), tmp_path/'model')
     Image.fromarray(GRAY).save(tmp_path/'a.png')
     (tmp_path/'b.png').write_text('no image')
-    run = lambda *args: subprocess.run([sys.executable, '-m', 'busiseg_nb.cli', 'predict', *args, '--model', str(model)], cwd=tmp_path, capture_output=True, text=True,
-                                       env=os.environ | {'PYTHONPATH': str(Path(__file__).resolve().parent.parent)})
-    r = run('a.png', 'b.png', 'c.png', '-o', 'out', '--json', '--tta', 'hflip', '--overlap', '.5', '--jobs', '2')
+    env = os.environ | {'PYTHONPATH': str(Path(__file__).resolve().parent.parent)}
+
+    def run(*args):
+        command = [sys.executable, '-m', 'busiseg_nb.cli', 'predict', *args, '--model', str(model)]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=env)
+    r = run('a.png', 'b.png', 'c.png', '-o', 'out', '--json', '--tta', 'hflip', '--overlap', '.5', '--jobs',
+            '2')
     assert r.returncode == 2 and json.loads(r.stdout)['predicted'] == 1
-    assert sorted(l.split(':')[0] for l in r.stderr.splitlines()) == ['b.png', 'c.png']
+    assert sorted(line.split(':')[0] for line in r.stderr.splitlines()) == ['b.png', 'c.png']
     assert json.loads(r.stdout)['settings']['tta'] == 'hflip' and (tmp_path/'out'/'a_overlay.png').exists()
     r = run('a.png', '--no-overlay', '--whole', '--resize', 'native')
-    assert r.returncode == 0 and r.stdout.startswith('1 predicted') and not r.stderr and not (tmp_path/'predictions'/'a_overlay.png').exists()
+    assert r.returncode == 0 and r.stdout.startswith('1 predicted') and not r.stderr
+    assert not (tmp_path/'predictions'/'a_overlay.png').exists()

@@ -1,4 +1,4 @@
-"The readers of foreign bytes, each with small valid seeds: what it is given it must read, or refuse with `BusisegError` in one line that names the file"
+"The readers of foreign bytes with valid seeds: what they get they read, or refuse in a line that names it"
 import contextlib
 import functools
 import io
@@ -8,21 +8,25 @@ import warnings
 import zlib
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Callable, NamedTuple
 from unittest import mock
 
 import numpy as np
 from PIL import Image
 
-from busiseg_nb import comparison, images, own_data, predict, preprocessing, runs
+from busiseg_nb import comparison, dataset, images, predict, preprocessing, runs
 from busiseg_nb.core import BusisegError
-from busiseg_nb.dataset import Case, load_split, save_split
+from busiseg_nb.dataset import Case
 from busiseg_nb.metrics import confusion, counts_frame, counts_from_frame
 from busiseg_nb.models import build_model, load_model, save_model
+from busiseg_nb.splits import load_split, save_split
 
-PIXELS = 2**20     # images beyond this are refused here, so that time goes into reading and not into filling memory
-NET = dict(name='tu-mobilenetv3_small_050', encoder_weights=None, in_channels=1, decoder_channels=(8,)*5, tile_size=64, resize=64)
-NAMES = [f'{l} ({i})' for l in ('benign', 'malignant', 'normal') for i in (1, 2)]
+# images beyond this are refused here, so that time goes into reading and not into filling memory
+PIXELS = 2**20
+NET = dict(name='tu-mobilenetv3_small_050', encoder_weights=None, in_channels=1, decoder_channels=(8,)*5,
+           tile_size=64, resize=64)
+NAMES = [f'{label} ({i})' for label in ('benign', 'malignant', 'normal') for i in (1, 2)]
 CASES = [Case(n, n.split()[0], Path(f'{n}.png'), ()) for n in NAMES]
 
 
@@ -37,16 +41,20 @@ def small_limits():
     "Bombs explode at a million pixels"
     old = images.MAX_PIXELS, Image.MAX_IMAGE_PIXELS
     images.MAX_PIXELS, Image.MAX_IMAGE_PIXELS = PIXELS, PIXELS//2
-    try: yield
-    finally: images.MAX_PIXELS, Image.MAX_IMAGE_PIXELS = old
+    try:
+        yield
+    finally:
+        images.MAX_PIXELS, Image.MAX_IMAGE_PIXELS = old
 
 
 def refused(read, folder) -> bool:
     "Call a reader: False if it returned, True if it refused in one line; anything else is a finding"
-    try: read()
+    try:
+        read()
     except BusisegError as e:
         line = str(e)
-        assert '\n' not in line and '\r' not in line and len(line) < 500 + 3*len(str(folder)), f'no line: {line!r}'
+        short = len(line) < 500 + 3*len(str(folder))
+        assert '\n' not in line and '\r' not in line and short, f'no line: {line!r}'
         assert str(folder) in line and ';' in line, f'names no file or no remedy: {line!r}'
         return True
     return False
@@ -67,9 +75,11 @@ def put(path, data):
 
 # ---- mutation ----
 
-JUNK = [None, True, 0, -1, 1, .5, 2**31, 2**63, 10**400, 1e308, float('nan'), float('inf'), '', 'x', 'benign (1)', 'a\nb\x1b[2J', '\ud800', '../../x', 'tu-hf-hub:a/b', '9'*5000,
+JUNK = [None, True, 0, -1, 1, .5, 2**31, 2**63, 10**400, 1e308, float('nan'), float('inf'), '', 'x',
+        'benign (1)', 'a\nb\x1b[2J', '\ud800', '../../x', 'tu-hf-hub:a/b', '9'*5000,
         [], {}, [[]], [None]*3, [1, 2, 3], {'x': None}, {'parts': 3}]
-TIFF_TAGS = (256, 257, 258, 259, 262, 273, 277, 278, 279, 284, 317, 322, 323, 324, 325, 338, 339, 530)     # sizes, depth, compression, strips, tiles
+# sizes, depth, compression, strips, tiles
+TIFF_TAGS = (256, 257, 258, 259, 262, 273, 277, 278, 279, 284, 317, 322, 323, 324, 325, 338, 339, 530)
 TIFF_VALUES = (0, 1, 2, 5, 7, 8, 16, 32, 256, 2**14, 2**16 - 1, 2**23, 2**24, 2**27, 2**31 - 1, 2**32 - 1)
 NUMBERS = [bytes([b])*n for b in (0, 1, 127, 128, 255) for n in (1, 2, 4, 8)]
 
@@ -84,13 +94,18 @@ def nodes(tree):
 def mutate_json(data, rng):
     "Put junk in the place of one value, take one out, or add one"
     tree = json.loads(data)
-    if not (found := list(nodes(tree))): return json.dumps(rng.choice(JUNK)).encode()
+    if not (found := list(nodes(tree))):
+        return json.dumps(rng.choice(JUNK)).encode()
     at, k = rng.choice(found)
     kind = rng.randrange(4)
-    if kind == 0: del at[k]
-    elif kind == 1 and isinstance(at, list): at.insert(k, rng.choice(JUNK))
-    elif kind == 1: at[rng.choice(['', 'x', 'a\nb', *at])] = rng.choice(JUNK)
-    else: at[k] = rng.choice(JUNK)
+    if kind == 0:
+        del at[k]
+    elif kind == 1 and isinstance(at, list):
+        at.insert(k, rng.choice(JUNK))
+    elif kind == 1:
+        at[rng.choice(['', 'x', 'a\nb', *at])] = rng.choice(JUNK)
+    else:
+        at[k] = rng.choice(JUNK)
     return json.dumps(tree).encode()
 
 
@@ -103,7 +118,7 @@ def mutate_table(data, rng):
 
 
 def mutate_tiff(data, rng):
-    "Replace, add, repeat or take out one to four entries of the first directory; the new one stands at the end"
+    "Replace, add, repeat or take out one to four entries of the first directory; the new stands at the end"
     e = '<' if data[:2] == b'II' else '>'
     at, = struct.unpack(e + 'I', data[4:8])
     n, = struct.unpack_from(e + 'H', data, at)
@@ -112,8 +127,10 @@ def mutate_tiff(data, rng):
         i = rng.randrange(len(entries)) if entries else 0
         new = struct.pack(e + 'HHII', rng.choice(TIFF_TAGS), rng.choice((3, 4)), 1, rng.choice(TIFF_VALUES))
         entries[i:i + rng.randrange(2)] = rng.choice(([], [new], [new], [new, new]))
-    if rng.random() < .8: entries.sort(key=lambda x: struct.unpack(e + 'H', x[:2])[0])
-    return data[:4] + struct.pack(e + 'I', len(data)) + data[8:] + struct.pack(e + 'H', len(entries)) + b''.join(entries) + bytes(4)
+    if rng.random() < .8:
+        entries.sort(key=lambda x: struct.unpack(e + 'H', x[:2])[0])
+    directory = struct.pack(e + 'H', len(entries)) + b''.join(entries) + bytes(4)
+    return data[:4] + struct.pack(e + 'I', len(data)) + data[8:] + directory
 
 
 def mutate_png(data, rng):
@@ -124,16 +141,20 @@ def mutate_png(data, rng):
         chunks.append((data[at + 4:at + 8], data[at + 8:at + 8 + n]))
         at += n + 12
     i, j = (rng.randrange(len(chunks)) for _ in range(2))
-    if rng.random() < .7: chunks[i] = chunks[i][0], mutate_bytes(chunks[i][1], rng)
-    else: chunks[i:i + rng.randrange(2)] = [chunks[j]]
-    return data[:8] + b''.join(struct.pack('>I', len(b)) + k + b + struct.pack('>I', zlib.crc32(k + b)) for k, b in chunks)
+    if rng.random() < .7:
+        chunks[i] = chunks[i][0], mutate_bytes(chunks[i][1], rng)
+    else:
+        chunks[i:i + rng.randrange(2)] = [chunks[j]]
+    return data[:8] + b''.join(struct.pack('>I', len(b)) + k + b + struct.pack('>I', zlib.crc32(k + b))
+                               for k, b in chunks)
 
 
 def mutate_bytes(data, rng):
     "Cut, drop, repeat, overwrite or flip a few bytes"
     i, n = rng.randrange(len(data) + 1), rng.choice((1, 2, 4, 16, 100))
     kind, number = rng.randrange(5), rng.choice(NUMBERS)
-    return (data[:i], data[:i] + data[i + n:], data[:i] + data[i:i + n]*2 + data[i + n:], data[:i] + number + data[i + len(number):],
+    return (data[:i], data[:i] + data[i + n:], data[:i] + data[i:i + n]*2 + data[i + n:],
+            data[:i] + number + data[i + len(number):],
             data[:i] + bytes([data[i] ^ 1 << rng.randrange(8)] if i < len(data) else []) + data[i + 1:])[kind]
 
 
@@ -141,14 +162,19 @@ def mutate(data, rng) -> bytes:
     "Content one step away from `data`: in its structure, where it has one that is known, or in its bytes"
     how = rng.randrange(3)
     try:
-        if how == 0: return mutate_json(data, rng)
+        if how == 0:
+            return mutate_json(data, rng)
         if how == 1 and data[8:9] == b'{':         # the header of safetensors behind its length
             head = mutate_json(data[8:8 + struct.unpack('<Q', data[:8])[0]], rng)
             return struct.pack('<Q', len(head)) + head
-        if how == 1 and data[:4] in (b'II*\0', b'MM\0*'): return mutate_tiff(data, rng)
-        if how == 1 and data[:4] == b'\x89PNG': return mutate_png(data, rng)
-        if how == 1 and b',' in data.split(b'\n')[0]: return mutate_table(data, rng)
-    except (ValueError, IndexError, RecursionError, MemoryError, struct.error): pass
+        if how == 1 and data[:4] in (b'II*\0', b'MM\0*'):
+            return mutate_tiff(data, rng)
+        if how == 1 and data[:4] == b'\x89PNG':
+            return mutate_png(data, rng)
+        if how == 1 and b',' in data.split(b'\n')[0]:
+            return mutate_table(data, rng)
+    except (ValueError, IndexError, RecursionError, MemoryError, struct.error):
+        pass
     return mutate_bytes(data, rng)
 
 
@@ -159,7 +185,8 @@ def written(folder, names):
     import test_predict as T
     small = T.GRAY[:24, :32].copy()
     with mock.patch.multiple(T, GRAY=small, RGB=np.dstack([small, small//2, 255 - small])):
-        for n in names: T.FORMATS[n][0](folder/n)
+        for n in names:
+            T.FORMATS[n][0](folder/n)
     return [(folder/n).read_bytes() for n in names]
 
 
@@ -185,10 +212,12 @@ def image_readers(folder, data):
     p = put(folder/'image.png', data)
     classes = {'background': 0, **{f'c{i}': i for i in range(1, 200)}}
     def huge():
-        with mock.patch.object(images, 'HUGE', 100): return images.read_image(p)
+        with mock.patch.object(images, 'HUGE', 100):
+            return images.read_image(p)
     return [lambda: images.read_image(p), huge, lambda: images.foreground(p), lambda: images.load_picture(p),
-            lambda: images.image_size(p), lambda: images.read_class_values(p), lambda: images.mask_facts(p), lambda: images.orientation(p), lambda: own_data.read_class_mask(p, classes),
-            lambda: own_data._present(own_data.MaskCase('x', '', p, (p,), tuple(classes.items())))]
+            lambda: images.image_size(p), lambda: images.read_class_values(p), lambda: images.mask_facts(p),
+            lambda: images.orientation(p), lambda: dataset.read_class_mask(p, classes),
+            lambda: preprocessing.label_mask(Case('x', '', p, (p,), values=tuple(classes.items())))]
 
 
 def dicom_seeds(folder):
@@ -200,7 +229,8 @@ def dicom_readers(folder, data):
     p = put(folder/'image.dcm', data)
     def first_frames():
         for k, _ in enumerate(images.iter_images(p)):
-            if k > 20: break
+            if k > 20:
+                break
     return [first_frames]
 
 
@@ -223,8 +253,10 @@ def model_readers(folder, config, weights):
     return [lambda: load_model(folder/'model')]
 
 
-def config_readers(folder, data): return model_readers(folder, data, b''.join(model_files()[1:]))
-def weights_readers(folder, data): return model_readers(folder, model_files()[0], data + model_files()[2])
+def config_readers(folder, data):
+    return model_readers(folder, data, b''.join(model_files()[1:]))
+def weights_readers(folder, data):
+    return model_readers(folder, model_files()[0], data + model_files()[2])
 
 
 # ---- JSON and CSV ----
@@ -232,26 +264,39 @@ def weights_readers(folder, data): return model_readers(folder, model_files()[0]
 def result():
     "A results.json as small as one can be"
     score = [.5, .4, .6]
-    return {'name': 'r', 'finished': True, 'profile': 'quick', 'model': 'small', 'encoder_weights': None, 'split': 'random',
+    return {'name': 'r', 'finished': True, 'profile': 'quick', 'model': 'small', 'encoder_weights': None,
+            'split': 'random',
             'config': {**asdict(runs.PROFILES['quick']), 'seed': 0, 'limit': None},
-            'data': {'images': 6, 'is_busi': False}, 'split_sizes': {'train': 2, 'valid': 2, 'test': 2}, 'training': {'epochs': 1, 'tiles': 4, 'best_epoch': 1},
-            'scores': {f'iou_{k}': score for k in ('background', 'benign', 'malignant', 'mean')}, 'background_only_iou_mean': .3, 'convention': 'pooled'}
+            'data': {'images': 6, 'is_busi': False}, 'split_sizes': {'train': 2, 'valid': 2, 'test': 2},
+            'training': {'epochs': 1, 'tiles': 4, 'best_epoch': 1},
+            'scores': {f'iou_{k}': score for k in ('background', 'benign', 'malignant', 'mean')},
+            'background_only_iou_mean': .3, 'convention': 'pooled'}
 
 
 def json_seeds(folder):
-    save_split({'train': CASES[::3], 'valid': CASES[1::3], 'test': CASES[2::3]}, folder/'split.json', fingerprint='0')
-    record = {'kind': predict.KIND, 'file': 'a', 'source': 'a', 'sha256': '0', 'settings': {}, 'images': [{'frame': None, 'mask': 'a_mask.png', 'overlay': None}]}
-    meta = {'kind': preprocessing.TileCache.KIND, 'version': 1, 'size': 8, 'resize': None, 'channels': 1, 'cases': 0, 'tiles': 0, 'fingerprint': '0', 'key': '0'}
-    return [(folder/'split.json').read_bytes()] + [json.dumps(o).encode() for o in (result(), record, meta, {'background': 0, 'mass': [255, 0, 0], 'cyst': 7})]
+    save_split({'train': CASES[::3], 'valid': CASES[1::3], 'test': CASES[2::3]}, folder/'split.json',
+               fingerprint='0')
+    record = {'kind': predict.KIND, 'file': 'a', 'source': 'a', 'sha256': '0', 'settings': {},
+              'images': [{'frame': None, 'mask': 'a_mask.png', 'overlay': None}]}
+    meta = {'kind': preprocessing.TileCache.KIND, 'version': 1, 'size': 8, 'resize': None, 'channels': 1,
+            'cases': 0, 'tiles': 0, 'fingerprint': '0', 'key': '0'}
+    classes = {'background': 0, 'mass': [255, 0, 0], 'cyst': 7}
+    written = [json.dumps(one).encode() for one in (result(), record, meta, classes)]
+    return [(folder/'split.json').read_bytes(), *written]
 
 
 def json_readers(folder, data):
     p = put(folder/'x.json', data)
-    for n in ('run/results.json', 'cache/meta.json', 'start/split.json'): put(folder/n, data)
+    for n in ('run/results.json', 'cache/meta.json', 'start/split.json'):
+        put(folder/n, data)
     tiles, index = np.zeros((0, 8, 8), np.uint8), b'case,label,row,col,height,width,fingerprint\n'
-    np.save(folder/'cache'/'images.npy', tiles[..., None]), np.save(folder/'cache'/'masks.npy', tiles), put(folder/'cache'/'index.csv', index)
-    return [lambda: load_split(p, CASES), lambda: own_data.read_classes(p), lambda: predict._record(p), lambda: comparison.run_table(folder/'run'),
-            lambda: preprocessing.TileCache(folder/'cache'), lambda: own_data.seen_before(folder/'start', own_data.OwnData(CASES, [], [], '0', False, []), {'test': CASES})]
+    np.save(folder/'cache'/'images.npy', tiles[..., None])
+    np.save(folder/'cache'/'masks.npy', tiles)
+    put(folder/'cache'/'index.csv', index)
+    known = SimpleNamespace(cases=CASES, fingerprint='0', is_busi=False)
+    return [lambda: load_split(p, CASES), lambda: dataset.read_classes(p), lambda: predict._record(p),
+            lambda: comparison.run_table(folder/'run'), lambda: preprocessing.TileCache(folder/'cache'),
+            lambda: runs.seen_before(folder/'start', known, {'test': CASES})]
 
 
 def counts_table():
@@ -262,19 +307,22 @@ def counts_table():
 
 def csv_seeds(folder):
     counts_table().to_csv(folder/'counts.csv', index=False)
-    return [(folder/'counts.csv').read_bytes(), 'group,name\n1,benign (1)\n1,benign (2)\n2,normal (1)\n'.encode(),
+    return [(folder/'counts.csv').read_bytes(),
+            'group,name\n1,benign (1)\n1,benign (2)\n2,normal (1)\n'.encode(),
             b'epoch,train_loss,valid_loss,train_iou,valid_iou\n1,.9,.8,.1,.2\n2,.7,.8,.3,.4\n']
 
 
 def csv_readers(folder, data):
     p = put(folder/'x.csv', data)
-    for f in ('counts', 'history'): put(folder/f/f'{f}.csv', data), put(folder/f/'results.json', json.dumps(result()).encode())
+    for f in ('counts', 'history'):
+        put(folder/f/f'{f}.csv', data), put(folder/f/'results.json', json.dumps(result()).encode())
     def counts():
         run = comparison.load_run(folder/'counts')
         counts_from_frame(run.counts)
-    return [lambda: runs.read_groups(p), counts, lambda: comparison.load_run(folder/'history')]
+    return [lambda: dataset.read_groups(p), counts, lambda: comparison.load_run(folder/'history')]
 
 
 TARGETS = {'images': Target(image_seeds, image_readers), 'dicom': Target(dicom_seeds, dicom_readers),
-           'config': Target(lambda _: [model_files()[0]], config_readers), 'weights': Target(lambda _: [model_files()[1]], weights_readers),
+           'config': Target(lambda _: [model_files()[0]], config_readers),
+           'weights': Target(lambda _: [model_files()[1]], weights_readers),
            'json': Target(json_seeds, json_readers), 'csv': Target(csv_seeds, csv_readers)}
