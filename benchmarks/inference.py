@@ -40,10 +40,10 @@ from busiseg_nb.core import BusisegError, seed_everything
 from busiseg_nb.deploy import (
     OnnxPredictor,
     OpenVINOPredictor,
-    Probabilities,
     TorchPredictor,
     agreement,
     export_onnx,
+    with_probabilities,
 )
 from busiseg_nb.inference import predict_proba, to_channels
 from busiseg_nb.models import build_model, load_model, save_model
@@ -168,7 +168,7 @@ def measure(folder, imgs, args):
 def monai_window(model, batch, overlap, bf16):
     "MONAI's sliding window over one image as a function of the image and of the weights of overlapping tiles"
     from monai.inferers import sliding_window_inference
-    net, size = Probabilities(model).eval(), model.tile_size
+    net, size = with_probabilities(model).eval(), model.tile_size
     mode = 'gaussian' if overlap else 'constant'
 
     @torch.inference_mode()

@@ -288,7 +288,9 @@ def _chosen(model, way, whole):
     if not (folder/'model.safetensors').is_file():       # a hub id, or bad input, which PyTorch's way tells
         return model
     from busiseg_nb.deploy import fastest
-    return fastest(folder, _tell)
+    predictor = fastest(folder, _tell)
+    predictor.called = folder.name if model else 'busiseg_nb'
+    return predictor
 
 def _print_report(report, out, as_json):
     "What was done, in a line or as JSON; exit status 2 where a file failed"
@@ -299,7 +301,7 @@ def _print_report(report, out, as_json):
         print(json.dumps(report, indent=1))
     else:
         where = f": {out/'report.csv'}" if report['images'] else ''
-        print(f'{summary(report)}{where}')
+        print(f"{summary(report)}{where} (by {report['settings'].get('way', 'PyTorch')})")
     if report['failed']:
         raise typer.Exit(2)
 
@@ -330,12 +332,13 @@ def predict(inputs: Annotated[list[str], typer.Argument(help='image files, folde
             frames: Annotated[Optional[str], typer.Option(
                 help='of clips and files of several pages, like 1,5,10-20; default: all')] = None,
             dicom_seg: Annotated[bool, typer.Option(
-                '--dicom-seg', help='a DICOM Segmentation for each DICOM file (needs the extra dicom)')] = False,
+                '--dicom-seg', help='a DICOM Segmentation for each DICOM file (needs the extra dicom)'
+            )] = False,
             fractional: Annotated[bool, typer.Option(
                 '--fractional', help='with --dicom-seg: probabilities instead of the mask')] = False,
             way: Annotated[str, typer.Option(
                 envvar='BUSISEG_WAY', help='what computes: auto, the fastest that is installed, or torch'
-            )] = 'torch',
+            )] = 'auto',
             as_json: Annotated[bool, typer.Option('--json', help='print the report as JSON')] = False):
     "A mask, an overlay and a report for images of any size. Exit status 2 if one failed; the rest is done."
     import logging
@@ -360,9 +363,10 @@ def page(model: Model = None,
     "A page on this computer: drop images in, see the lesions, take the results away (needs the extra app)."
     from busiseg_nb.app import serve
     from busiseg_nb.models import load_model
-    from busiseg_nb.predict import default_model
+    from busiseg_nb.predict import default_model, model_folder
     name = '/'.join(Path(model).parts[-2:]) if model else 'busiseg_nb'
-    serve(load_model(model or default_model()), port, max_mb, name)
+    folder = model_folder(model or default_model())
+    serve(load_model(folder), port, max_mb, name, folder)
 
 @_command()
 def export(out: Annotated[Path, typer.Argument(help='ONNX file to write')], model: Model = None):

@@ -9,7 +9,7 @@ __all__ = ['MASK_NAME', 'EXAMPLE', 'NAME', 'TAKEN', 'BUSI_COUNTS', 'NEAR_COPIES'
            'fingerprint', 'read_classes', 'check_mask_size', 'read_class_mask', 'check_case', 'check_found',
            'fault_table', 'verify_dataset', 'is_busi', 'read_groups', 'busi_near_copies', 'look', 'pair', 'read_own',
            'read_busbra', 'read_breast', 'read_uclm', 'read_udiat', 'Layout', 'recognise', 'DataSet', 'find_data',
-           'find_busbra', 'verify_data', 'find_mask_cases', 'join', 'download_busi']
+           'verify_data', 'find_mask_cases', 'join', 'download_busi']
 
 # %% ../nbs/01_dataset.ipynb #8f47fd3d
 import hashlib
@@ -859,12 +859,6 @@ def find_data(root, # folder of any of `LAYOUTS`, or one that holds it at most t
     notes = (*where, *notes, *found.notes)
     return DataSet(name, folder, cases, found.classes, _groups(cases, groups), notes)
 
-# %% ../nbs/01_dataset.ipynb #2ce46c51
-def find_busbra(root) -> tuple: # list of `Case`s, list of groups
-    "BUS-BRA's cases and patients: what `runs` asks for until it takes a `DataSet`"
-    data = find_data(root)
-    return list(data.cases), list(data.groups)
-
 # %% ../nbs/01_dataset.ipynb #4b7474a0
 def verify_data(root, # folder, as for `find_data`
                 classes=None, # classes.json of own data that stands elsewhere
@@ -948,8 +942,8 @@ def download_busi(folder=None, # where kagglehub keeps it; default its own cache
     return where or fail(got, 'does not hold benign, malignant and normal', 'delete it and download again')
 
 # %% ../nbs/01_dataset.ipynb #c62cd5c3
-MOVED = {'splits': ['PARTS', 'apportion', 'split_cases', 'split_table', 'kfold_cases', 'split_hash', 'save_split',
-                    'is_split', 'load_split'],
+MOVED = {'splits': ['PARTS', 'apportion', 'split_cases', 'split_table', 'kfold_cases', 'split_hash',
+                    'save_split', 'is_split', 'load_split'],
          'images': ['CANVAS', 'check_header', 'read_stored'], 'files': ['natural']}
 
 def __getattr__(name):

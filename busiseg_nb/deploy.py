@@ -77,6 +77,7 @@ class Predictor:
     fixed = True                                # tiles have to be `tile_size` pixels wide and high
     way = 'a predictor'                         # what computes, in words
     weights = None                              # which weights these are; see `weights_id`
+    called = 'model'                            # the name that reports give it
 
     def __init__(self, facts:Facts):
         self.in_channels, self.tile_size = facts.in_channels, facts.tile_size

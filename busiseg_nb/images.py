@@ -4,16 +4,20 @@
 
 # %% auto #0
 __all__ = ['CUSTOMARY', 'MAX_PIXELS', 'HUGE', 'CANVAS', 'FORMATS', 'ORIENTATION', 'TIFF_SIGNS', 'REDUCED', 'ULTRASOUND',
-           'CORNERS', 'MAX_INFLATED', 'DEFLATED', 'VIDEO', 'NO_PICTURE', 'HEAD', 'PILLOW_SUFFIXES', 'DICOM_SUFFIXES',
-           'PILLOW_SIGNS', 'READERS', 'SUFFIXES', 'REFUSALS', 'Scale', 'choose_scale', 'to_uint8', 'Region', 'Spacing',
-           'whole_spacing', 'check_size', 'check_header', 'no_picture', 'read_header', 'Reader', 'Refusal', 'read_head',
-           'reader_of', 'refusal_of', 'iter_images', 'read_image', 'load_picture', 'image_size', 'orientation',
-           'read_stored', 'foreground', 'read_class_values', 'MaskFacts', 'mask_facts', 'save_mask', 'png_rows',
-           'overlay']
+           'CORNERS', 'MAX_INFLATED', 'DEFLATED', 'VIDEO', 'NO_PICTURE', 'SAFE', 'APART', 'HEAD', 'PILLOW_SUFFIXES',
+           'DICOM_SUFFIXES', 'PILLOW_SIGNS', 'READERS', 'SUFFIXES', 'REFUSALS', 'Scale', 'choose_scale', 'to_uint8',
+           'Region', 'Spacing', 'whole_spacing', 'check_size', 'check_header', 'no_picture', 'read_header', 'decode_to',
+           'Reader', 'Refusal', 'read_head', 'reader_of', 'refusal_of', 'iter_images', 'read_image', 'load_picture',
+           'image_size', 'orientation', 'read_stored', 'foreground', 'read_class_values', 'MaskFacts', 'mask_facts',
+           'save_mask', 'png_rows', 'overlay']
 
 # %% ../nbs/00c_images.ipynb #6619cf19
 import math
+import os
 import struct
+import subprocess
+import sys
+import tempfile
 import threading
 import zlib
 from contextlib import contextmanager
@@ -143,8 +147,9 @@ class Spacing:
         "The scale of the largest region"
         if self.whole():
             return self.whole()
-        area = lambda r: (r.box[2] - r.box[0])*(r.box[3] - r.box[1])
-        return max(self.regions, key=area).mm if self.regions else None
+        if not self.regions:
+            return None
+        return max(self.regions, key=lambda r: (r.box[2] - r.box[0])*(r.box[3] - r.box[1])).mm
 
     def at(self, box) -> tuple: # of (left, top, width, height)
         "((mm per row, mm per column) or None, why there is none) of a place"
@@ -441,9 +446,9 @@ def _is_copy(small, large): # (H,W[,3]) uint8
     same_shape = abs(width*most_h - height*most_w) <= max(most_h, most_w)
     if 2*height > most_h or 2*width > most_w or not same_shape:
         return False
-    gray = lambda a: a if a.ndim == 2 else a.mean(2).astype(np.uint8)
-    reduced = Image.fromarray(gray(large)).resize((width, height), Image.Resampling.BOX)
-    return float(np.abs(np.asarray(reduced, float) - gray(small)).mean()) < 12
+    small, large = (a if a.ndim == 2 else a.mean(2).astype(np.uint8) for a in (small, large))
+    reduced = Image.fromarray(large).resize((width, height), Image.Resampling.BOX)
+    return float(np.abs(np.asarray(reduced, float) - small).mean()) < 12
 
 def _pages(im, path, most): # opened TIFF
     "Numbers of the pages that are pictures of their own, and how many are reduced copies of another page"
@@ -455,8 +460,8 @@ def _pages(im, path, most): # opened TIFF
         flagged.append(int(im.tag_v2.get(254, 0)) & REDUCED or int(im.tag_v2.get(255, 0)) == 2)
     own = [page for page, reduced in enumerate(flagged) if not reduced] or list(range(len(sizes)))
     largest = max(own, key=lambda page: sizes[page][0]*sizes[page][1])
-    fits = lambda size: 2*size[0] <= sizes[largest][0] and 2*size[1] <= sizes[largest][1]
-    if maybe := [page for page in own if fits(sizes[page])]:
+    width, height = sizes[largest]
+    if maybe := [page for page in own if 2*sizes[page][0] <= width and 2*sizes[page][1] <= height]:
         large = _page(path, largest, most, [])
         own = [page for page in own if page not in maybe or not _is_copy(_page(path, page, most, []), large)]
     return own, len(sizes) - len(own)
@@ -826,30 +831,61 @@ def _fill(ds, notes):
         if ds.get(key) in (None, ''):
             setattr(ds, key, value)
 
-def _decoder(syntax):
-    "`BusisegError` for a video, or where no decoder of a transfer syntax is installed"
+SAFE = ('pydicom', 'pillow', 'pyjpegls', 'pylibjpeg') # decoders in the order in which they are asked
+APART = 'gdcm' # one that ends the whole process at some damaged files, and so gets a process of its own
+
+def _plugins(syntax) -> tuple: # names of `SAFE` and `APART`
+    "Decoders that are installed; `BusisegError` for a video, or where there is none"
     from pydicom.pixels import get_decoder
     if syntax.startswith(VIDEO) and len(syntax) == len(VIDEO) + 1:
         fail('image', f'is a video inside DICOM ({syntax.name})',
              'export its frames as images, or as uncompressed multi-frame DICOM')
     if not syntax.is_encapsulated:
-        return
+        return ('',)
     try:
-        available = get_decoder(syntax).is_available
+        installed = get_decoder(syntax).available_plugins
     except NotImplementedError:
-        available = False
-    if not available:
+        installed = ()
+    found = tuple(name for name in (*SAFE, APART) if name in installed)
+    if not found:
         fail('image', f'is compressed as {syntax.name} ({syntax}), for which no decoder is installed',
              'pip install "busiseg_nb[dicom]", or export it uncompressed')
+    return found
 
-def _decoded(ds, k):
-    "(H,W) or (H,W,3) stored values of frame k, colours as red, green, blue"
+def decode_to(path, folder): # a DICOM file; where to write 0.npy, 1.npy, …
+    "Decode all frames by `APART`: what its process does"
     from pydicom.pixels import pixel_array
-    return pixel_array(ds, index=k)
+    ds, _ = _read_dicom(path, MAX_PIXELS)
+    for k in range(_number_of_frames(ds)):
+        np.save(Path(folder)/f'{k}.npy', pixel_array(ds, index=k, decoding_plugin=APART))
 
-def _dicom_pixels(ds, k, scale, notes):
-    "(H,W) or (H,W,3) uint8 of frame k"
-    values, kind = _decoded(ds, k), str(ds.PhotometricInterpretation)
+def _decode_apart(path, folder):
+    "Let another process decode a file; `BusisegError` where it breaks down"
+    code = 'import sys; from busiseg_nb.images import decode_to; decode_to(*sys.argv[1:])'
+    where = os.pathsep.join([str(Path(__file__).resolve().parent.parent), os.environ.get('PYTHONPATH', '')])
+    command = [sys.executable, '-W', 'ignore', '-c', code, str(path), str(folder)]
+    env = os.environ | {'PYTHONPATH': where}
+    done = subprocess.run(command, capture_output=True, env=env, check=False)
+    if done.returncode:
+        fail('image', 'makes its decoder (GDCM) break down',
+             'it seems to be damaged: copy or export it again')
+
+@contextmanager
+def _decoding(ds, path):
+    "A function that gives frame k: (H,W) or (H,W,3) stored values, colours as red, green, blue"
+    from pydicom.pixels import pixel_array
+    plugins = _plugins(ds.file_meta.TransferSyntaxUID)
+    safe = [name for name in plugins if name != APART]
+    if safe:
+        yield lambda k: pixel_array(ds, index=k, decoding_plugin=safe[0])
+        return
+    with tempfile.TemporaryDirectory(prefix='busiseg-') as folder:
+        _decode_apart(path, folder)
+        yield lambda k: np.load(Path(folder)/f'{k}.npy')
+
+def _dicom_pixels(values, ds, k, scale, notes): # (H,W) or (H,W,3) stored values of frame k
+    "(H,W) or (H,W,3) uint8"
+    kind = str(ds.PhotometricInterpretation)
     if kind == 'PALETTE COLOR':
         return _colours(values, ds)
     if kind.startswith('MONOCHROME'):
@@ -860,7 +896,7 @@ def _dicom_pixels(ds, k, scale, notes):
         return to_uint8(values, int(ds.BitsStored), notes)
     fail('image', f'has the photometric interpretation {kind}', 'export it as MONOCHROME2 or RGB')
 
-def _clip_scale(ds, frames):
+def _clip_scale(ds, frames, decode):
     "One scale for all frames of a deep clip without a window, so that it does not flicker; else None"
     if frames == 1 or int(ds.BitsStored) <= 8 or ds.get('ModalityLUTSequence') or ds.get('VOILUTSequence'):
         return None
@@ -868,29 +904,38 @@ def _clip_scale(ds, frames):
         return None
     low, high, values = math.inf, -math.inf, None
     for k in range(frames):
-        values = _decoded(ds, k)
+        values = decode(k)
         low, high = min(low, values.min()), max(high, values.max())
     return choose_scale(low, high, *_depth(ds, values))
 
-def _dicom_frames(path, most):
-    "Yield (number or None, image, info) for a DICOM file"
+def _read_dicom(path, most):
+    "A data set with all that its decoder needs, and notes"
     pydicom = _pydicom()
     _check_deflated(path)
-    ds, shared = pydicom.dcmread(path, force=True), []
-    _fill(ds, shared)
+    ds, notes = pydicom.dcmread(path, force=True), []
+    _fill(ds, notes)
     check_size(int(ds.Columns), int(ds.Rows), most)
     if not hasattr(ds, 'file_meta'):
         ds.file_meta = pydicom.dataset.FileMetaDataset()
-    ds.file_meta.TransferSyntaxUID = _syntax(ds, shared)
-    _decoder(ds.file_meta.TransferSyntaxUID)
-    frames = max(1, int(_first(ds.get('NumberOfFrames')) or 1))
+    ds.file_meta.TransferSyntaxUID = _syntax(ds, notes)
     if str(ds.get('BurnedInAnnotation', '')).upper() == 'YES':
-        shared.append('has annotations burned into its pixels')
-    scale = _clip_scale(ds, frames)
-    for k in range(frames):
-        notes = list(shared)
-        values = _dicom_pixels(ds, k, scale, notes)
-        yield (k + 1 if frames > 1 else None), values, {'notes': notes, 'scale': _dicom_spacing(ds, k, notes)}
+        notes.append('has annotations burned into its pixels')
+    return ds, notes
+
+def _number_of_frames(ds):
+    return max(1, int(_first(ds.get('NumberOfFrames')) or 1))
+
+def _dicom_frames(path, most):
+    "Yield (number or None, image, info) for a DICOM file"
+    ds, shared = _read_dicom(path, most)
+    frames = _number_of_frames(ds)
+    with _decoding(ds, path) as decode:
+        scale = _clip_scale(ds, frames, decode)
+        for k in range(frames):
+            notes = list(shared)
+            values = _dicom_pixels(decode(k), ds, k, scale, notes)
+            info = {'notes': notes, 'scale': _dicom_spacing(ds, k, notes)}
+            yield (k + 1 if frames > 1 else None), values, info
 
 # %% ../nbs/00c_images.ipynb #ea9597ae
 HEAD = 4096 # bytes of a file that tell what it is
@@ -1133,7 +1178,7 @@ def orientation(path) -> int: # 1 is upright
             with _open(path) as im:
                 return _orientation(im, path)
         except Image.UnidentifiedImageError:
-            load_picture(path, 1)                    # a TIFF that Pillow does not know is turned while it is read
+            load_picture(path, 1)   # a TIFF that Pillow does not know is turned while it is read
             return 1
 
 # %% ../nbs/00c_images.ipynb #730b6088

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from .splits import split_cases
 
 from .core import connected, fail, moved
 from .files import write_csv
@@ -22,6 +21,7 @@ from .intervals import bootstrap
 from .machine import thread_map
 from .metrics import Counts, confusion, counts, dice, iou
 from .preprocessing import label_mask, load_image
+from .splits import split_cases
 
 # %% ../nbs/09_leakage.ipynb #ecf0ec79
 SAME_FRAME = .885  # two images that are at least this similar are one acquired frame: see the histogram below

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+os.environ.setdefault('BUSISEG_WAY', 'torch')   # else each network of a test would be measured
 
 
 def busi_root():

@@ -1,6 +1,7 @@
 "The page in a real headless Chromium: upload, result, slider, downloads, broken files, nothing that leaves"
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -30,7 +31,7 @@ from busiseg_nb.models import load_model
 predict = A.predict_image
 A.predict_image = lambda *a, **k: (print('the network runs', flush=True), predict(*a, **k))[1]
 A.SWEEP = float(sys.argv[3])
-A.serve(load_model(sys.argv[1]), int(sys.argv[2]), 1, 'trial')
+A.serve(load_model(sys.argv[1]), int(sys.argv[2]), 1, 'trial', sys.argv[1])
 '''
 
 
@@ -41,6 +42,9 @@ def serving(root, sweep=60, **kwargs):
     from busiseg_nb.models import build_model, save_model
     seed_everything(0)
     save_model(build_model('tu-mobilenetv3_small_050', encoder_weights=None, **kwargs), root/'model')
+    scores = {'lesions_missed': [.048, .02, .09], 'normal_alarms': [.2, .1, .3]}
+    (root/'model'/'results.json').write_text(json.dumps({'scores': scores}))
+    (root/'model'/'README.md').write_text('---\ntags: [x]\n---\n# A card of the test\n')
     for d in ('tmp', 'cwd'):
         (root/d).mkdir()
     with socket.socket() as s:
@@ -184,13 +188,155 @@ def test_frames_of_one_file(page, tmp_path):
     a.save(tmp_path/'two.tiff', save_all=True, append_images=[b])
     upload(page, tmp_path/'two.tiff')
     page.wait_for_function('document.body.innerText.includes("two.tiff")')
-    before = source(page, '#image')
+    before = source(page, '#overlay')
     slide = page.locator('#frame input[type=range]')
     slide.focus()
     slide.press('ArrowRight')
     slide.dispatch_event('pointerup')
-    page.wait_for_function('old => document.querySelector("#image img").src != old', arg=before)
+    page.wait_for_function('old => document.querySelector("#overlay img").src != old', arg=before)
     download(page, '#mask', tmp_path/'m.png', 'two_002_mask.png')
+
+
+def phantoms(folder, n):
+    "n phantom files"
+    paths = [folder/f'case {i}.png' for i in range(1, n + 1)]
+    for i, path in enumerate(paths):
+        Image.fromarray(phantom_image('malignant', (150 + 10*i, 200), seed=i)[0]).save(path)
+    return paths
+
+
+def shows(page, words):
+    "Wait until the title of the result holds words"
+    page.wait_for_function('words => document.querySelector(".title")?.innerText.includes(words)', arg=words)
+
+
+def changed(page, before):
+    "Wait until another picture is shown"
+    page.wait_for_function('old => document.querySelector("#overlay img").src != old', arg=before)
+
+
+def test_several_files_give_a_strip(page, tmp_path):
+    upload(page, phantoms(tmp_path, 3))
+    shows(page, 'case 1.png')
+    pictures = page.locator('#strip button.thumbnail-lg')
+    pictures.nth(2).wait_for()
+    assert pictures.count() == 3 and 'case 3.png' in page.inner_text('#strip')
+    before = source(page, '#overlay')
+    pictures.nth(2).click()
+    shows(page, 'case 3.png')
+    changed(page, before)
+    download(page, '#mask', tmp_path/'mask.png', 'case 3_mask.png')
+    assert Image.open(tmp_path/'mask.png').size == (200, 170)
+
+
+def test_the_drop_zone_shrinks_after_a_result(page):
+    box = page.locator('#file').bounding_box()
+    assert box['height'] < 140
+
+
+@pytest.mark.parametrize('layer', ['outline', 'fill', 'numbers', 'probability'])
+def test_each_layer_changes_the_picture(page, layer):
+    before = source(page, '#overlay')
+    page.get_by_label(layer, exact=True).click()
+    changed(page, before)
+
+
+def test_the_legend_names_the_classes(page):
+    text = page.inner_text('#legend')
+    assert 'benign' in text and 'malignant' in text and 'probability of a lesion' in text
+
+
+MATRIX = 'new DOMMatrix(getComputedStyle(document.querySelector("#overlay img")).transform)'
+
+
+def scale(page):
+    "How much the picture is enlarged"
+    return page.evaluate(f'{MATRIX}.a')
+
+
+def test_zoom_by_button_wheel_drag_and_keys(page):
+    page.get_by_role('button', name='Zoom in').click()
+    assert scale(page) == pytest.approx(1.5)
+    page.locator('#overlay').hover()                    # its middle
+    box = page.locator('#overlay').bounding_box()
+    x, y = box['x'] + box['width']/2, box['y'] + box['height']/2
+    page.mouse.wheel(0, -100)
+    page.wait_for_function(f'{MATRIX}.a > 1.6')
+    moved = f'{MATRIX}.e'
+    before = page.evaluate(moved)
+    page.mouse.down()
+    page.mouse.move(x + 20, y)
+    page.mouse.up()
+    assert page.evaluate(moved) > before
+    page.locator('#overlay').focus()
+    page.keyboard.press('0')
+    assert scale(page) == 1
+    page.keyboard.press('+')
+    assert scale(page) == pytest.approx(1.5)
+    page.keyboard.press('0')
+
+
+def test_threshold_drops_lesions(page):
+    before = page.inner_text('#lesions')
+    assert page.locator('#lesions tbody tr').count() > 0, before
+    page.fill('#threshold input[type=number]', '1')
+    page.press('#threshold input[type=number]', 'Tab')
+    page.locator('#threshold input[type=range]').dispatch_event('pointerup')
+    page.wait_for_function('document.querySelector("#lesions").innerText.includes("No lesion found")')
+    page.fill('#threshold input[type=number]', '0')
+    page.press('#threshold input[type=number]', 'Tab')
+    page.locator('#threshold input[type=range]').dispatch_event('pointerup')
+    page.wait_for_selector('#lesions tbody tr')
+
+
+def test_millimetres(page):
+    assert 'mm²' not in page.inner_text('#lesions')
+    page.fill('#mm input', '0.1')
+    page.press('#mm input', 'Enter')
+    page.wait_for_function('document.querySelector("#lesions").innerText.includes("mm²")')
+    row = page.locator('#lesions tbody tr').first.inner_text()
+    assert '×' in row and page.locator('#lesions tbody tr').first.locator('td').first.inner_text() == '1'
+    page.fill('#mm input', '')
+    page.press('#mm input', 'Enter')
+    page.wait_for_function('!document.querySelector("#lesions").innerText.includes("mm²")')
+
+
+@pytest.mark.parametrize('button, name, start', [
+    ('#overlay-save', 'case 3_overlay.png', b'\x89PNG'),
+    ('#table-save', 'case 3_lesions.csv', b'number,class,'),
+    ('#pdf-save', 'case 3_report.pdf', b'%PDF-')])
+def test_what_is_made_when_it_is_asked_for(page, tmp_path, button, name, start):
+    download(page, button, tmp_path/name, name)
+    assert (tmp_path/name).read_bytes().startswith(start)
+
+
+def test_the_pdf_is_one_page(page, tmp_path):
+    download(page, '#pdf-save', tmp_path/'r.pdf', 'case 3_report.pdf')
+    data = (tmp_path/'r.pdf').read_bytes()
+    assert len(re.findall(rb'/Type /Page\b', data)) == 1
+
+
+def test_how_far_to_trust_it(page):
+    text = page.inner_text('#trust')
+    assert '5 % [2 to 9 %] of the lesions had no predicted pixel' in text
+    assert '20 % [10 to 30 %] of the pictures without a lesion got one' in text
+    assert page.locator('#trust a[href="#card"]').count() == 1
+    page.locator('#card button').first.click()
+    page.wait_for_function('document.querySelector("#card").innerText.includes("A card of the test")')
+
+
+def test_all_controls_can_be_reached_by_the_keyboard(page):
+    page.evaluate('document.activeElement.blur()')
+    reached = set()
+    for _ in range(80):
+        page.keyboard.press('Tab')
+        reached |= set(page.evaluate('''() => {
+          const ids = [];
+          for (let e = document.activeElement; e; e = e.parentElement) if (e.id) ids.push(e.id);
+          return ids; }'''))
+    wanted = {'file', 'strip', 'overlay', 'layers', 'alpha', 'threshold', 'mm', 'mask', 'report', 'pdf-save',
+              'trust'}
+    assert wanted <= reached, wanted - reached
 
 
 def test_too_large_is_refused(page, served, tmp_path):
@@ -228,3 +374,23 @@ def test_leaves_nothing_behind(served):
     p.wait(60)
     assert not list((root/'tmp').iterdir()) and not list((root/'cwd').iterdir())
     assert 'Traceback' not in (root/'log').read_text()
+
+
+def as_seen_without(rgb, cone): # (…,3) sRGB 0..255
+    "The colour that a reader without one kind of cone sees (Machado and others 2009, severity 1)"
+    matrix = {'red': ((.152286, 1.052583, -.204868), (.114503, .786281, .099216),
+                      (-.003882, -.048116, 1.051998)),
+              'green': ((.367322, .860646, -.227968), (.280085, .672501, .047413),
+                        (-.01182, .04294, .968881))}[cone]
+    linear = (np.asarray(rgb)/255)**2.2
+    return 255*(linear @ np.array(matrix).T).clip(0, 1)**(1/2.2)
+
+
+@pytest.mark.parametrize('cone', ['red', 'green'])
+def test_colours_are_apart_for_colour_blind_readers(cone):
+    from busiseg_nb.app import HEAT
+    from busiseg_nb.core import colours_of
+    seen = as_seen_without(colours_of(3), cone)
+    assert min(np.linalg.norm(a - b) for i, a in enumerate(seen) for b in seen[:i]) > 60
+    gray = as_seen_without(HEAT, cone) @ (.3, .59, .11)
+    assert (np.diff(gray) > 20).all()                   # from dark to light, whatever the hue

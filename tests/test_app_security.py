@@ -42,6 +42,14 @@ def config(served):
     return httpx.get(f'{served[0]}/config', timeout=30).json()
 
 
+LAYERS = ['outline', 'fill']
+
+
+def given(path):
+    "What the page sends with a file: layers, opacity, threshold, millimetres per pixel, no state"
+    return [[{'path': path, 'meta': {'_type': 'gradio.FileData'}}], LAYERS, 35, 0, None, None]
+
+
 class User:
     "A visitor without a browser: what the page's script sends, in a session of its own"
     def __init__(self, url, config):
@@ -69,7 +77,7 @@ class User:
                     return m['output'].get('data')
 
     def show(self, path):
-        return self.do('upload', {'path': path, 'meta': {'_type': 'gradio.FileData'}}, 35, None)
+        return self.do('upload', *given(path))
 
     def analyse(self, name, data):
         return self.show(self.upload(name, data).json()[0])
@@ -173,8 +181,8 @@ def test_no_file_of_another_user(served, user):
         text = get(url, path)[1]
         assert 'Miller' not in text and mask.parent.name not in text.replace(path.split('=')[-1], ''), path
     # B's own session holds nothing, whatever B sends as state
-    assert 'is no longer here' in b.do('release', 35, {'path': str(mask), 'files': [str(mask)]}, 1)[0]
-    assert b.do('input', 90, first)[0].keys() == {'__type__'}
+    assert 'is no longer here' in b.do('release', 1, 0, None, LAYERS, 35, {'path': str(mask)})[0]
+    assert b.do('input', LAYERS, 90, first)[0].keys() == {'__type__'}
     assert get(url, f'/gradio_api/file={tmp}/result-00000000/{mask.name}')[0] == 403
     assert get(url, f'/gradio_api/file={mask}')[0] == 403
     # the full address is the key, till the next image
@@ -279,7 +287,7 @@ def test_who_leaves_harms_nobody_and_leaves_nothing(served, user):
         s.sendall('\r\n'.join(lines).encode())
         wait(lambda: files(root) - before)
     path = u.upload('left.png', png(seed=8)).json()[0]
-    with u.join('upload', [{'path': path, 'meta': {'_type': 'gradio.FileData'}}, 35, None]) as answer:
+    with u.join('upload', given(path)) as answer:
         next(answer.iter_lines())   # leaves while the network runs
     assert 'stays.png' in user().analyse('stays.png', png(seed=9))[3]
     wait(lambda: [p for p in files(root) if p.name == 'left_report.json'])
