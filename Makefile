@@ -36,7 +36,7 @@ install: $(STAMP)
 $(STAMP): settings.ini setup.py pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "busiseg_nb needs Python 3.10 or newer; say PYTHON=/path/to/python3"; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev,app,dicom,onnx,openvino]'
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev,app,dicom,onnx,openvino,pretrained]'
 	@touch $@
 
 reproduce: $(STAMP)

@@ -229,14 +229,14 @@ def read_csv(path, # with these columns
 
 # %% ../nbs/00a_files.ipynb #5077ffe8
 def recorded() -> Path: # the folder with analysis/, benchmarks/ and the runs
-    "The recorded results: those of the checkout that the notebooks run in, else those that came with the package"
+    "The recorded results: those of the checkout that the notebooks run in, else those of the package"
     import busiseg_nb
     package = Path(busiseg_nb.__file__).parent
     places = Path('../results'), Path('results'), package/'results', package.parent/'results'
     for place in places:
         if (place/'benchmarks').is_dir() and (place/'analysis').is_dir():
             return place
-    fail('the recorded results', 'are not here', 'install the package again, or run in the folder of a checkout')
+    fail('the recorded results', 'are not here', 'install the package again, or run in a checkout')
 
 # %% ../nbs/00a_files.ipynb #233e9d1e
 def natural(s: str) -> list:

@@ -147,8 +147,9 @@ class Spacing:
         "The scale of the largest region"
         if self.whole():
             return self.whole()
-        area = lambda r: (r.box[2] - r.box[0])*(r.box[3] - r.box[1])
-        return max(self.regions, key=area).mm if self.regions else None
+        if not self.regions:
+            return None
+        return max(self.regions, key=lambda r: (r.box[2] - r.box[0])*(r.box[3] - r.box[1])).mm
 
     def at(self, box) -> tuple: # of (left, top, width, height)
         "((mm per row, mm per column) or None, why there is none) of a place"
@@ -445,9 +446,9 @@ def _is_copy(small, large): # (H,W[,3]) uint8
     same_shape = abs(width*most_h - height*most_w) <= max(most_h, most_w)
     if 2*height > most_h or 2*width > most_w or not same_shape:
         return False
-    gray = lambda a: a if a.ndim == 2 else a.mean(2).astype(np.uint8)
-    reduced = Image.fromarray(gray(large)).resize((width, height), Image.Resampling.BOX)
-    return float(np.abs(np.asarray(reduced, float) - gray(small)).mean()) < 12
+    small, large = (a if a.ndim == 2 else a.mean(2).astype(np.uint8) for a in (small, large))
+    reduced = Image.fromarray(large).resize((width, height), Image.Resampling.BOX)
+    return float(np.abs(np.asarray(reduced, float) - small).mean()) < 12
 
 def _pages(im, path, most): # opened TIFF
     "Numbers of the pages that are pictures of their own, and how many are reduced copies of another page"
@@ -459,8 +460,8 @@ def _pages(im, path, most): # opened TIFF
         flagged.append(int(im.tag_v2.get(254, 0)) & REDUCED or int(im.tag_v2.get(255, 0)) == 2)
     own = [page for page, reduced in enumerate(flagged) if not reduced] or list(range(len(sizes)))
     largest = max(own, key=lambda page: sizes[page][0]*sizes[page][1])
-    fits = lambda size: 2*size[0] <= sizes[largest][0] and 2*size[1] <= sizes[largest][1]
-    if maybe := [page for page in own if fits(sizes[page])]:
+    width, height = sizes[largest]
+    if maybe := [page for page in own if 2*sizes[page][0] <= width and 2*sizes[page][1] <= height]:
         large = _page(path, largest, most, [])
         own = [page for page in own if page not in maybe or not _is_copy(_page(path, page, most, []), large)]
     return own, len(sizes) - len(own)
@@ -486,7 +487,9 @@ def _page(path, page, most, notes):
 def _odd_page(page, most, notes): # of tifffile
     "(H,W) or (H,W,3) uint8 of a TIFF's page that Pillow does not know"
     check_size(page.imagewidth, page.imagelength, min(most or MAX_PIXELS, HUGE))
-    samples, kind = page.samplesperpixel, int(page.photometric)
+    samples, kind, file = page.samplesperpixel, int(page.photometric), page.parent
+    if page.offset + file.tiff.tagnosize + file.tiff.tagsize*len(page.tags) > file.filehandle.size - 4:
+        fail('image', 'is no image that can be read (its tags are cut off)', 'copy or export it again')
     if page.imagedepth != 1 or samples > 4 or kind not in (0, 1, 2):
         kind = f'{page.bitspersample} bits, {samples} samples, photometric {kind}'
         fail('image', f'is a TIFF of an unknown kind ({kind})', 'save it as PNG')
@@ -510,11 +513,13 @@ def _odd_tiff(path, most):
     try:
         with tifffile.TiffFile(path) as f:
             pages = [page for page in f.pages if not page.is_reduced]
+            if not pages:
+                raise Image.UnidentifiedImageError
             for number, page in enumerate(pages, 1):
                 notes = []
                 values = _odd_page(page, most, notes)
                 yield (number if len(pages) > 1 else None), values, {'notes': notes, 'scale': Spacing()}
-    except (BusisegError, OSError, MemoryError):
+    except (BusisegError, OSError, MemoryError):     # Pillow's UnidentifiedImageError is an OSError
         raise
     except Exception as e:                           # of as many kinds as a damaged file brings about
         why = (str(e).splitlines() or [type(e).__name__])[0][:80]
@@ -1114,13 +1119,16 @@ def iter_images(path, most:int=None): # pixels that a page or frame may have; de
     info holds file, frame (its number from 1, None where there is one), notes, scale (a `Spacing`) and
     spacing (mm per row, mm per column of the largest region that has a scale, or None).
     `BusisegError` naming the file"""
-    path = Path(path)
+    path, any_frame = Path(path), False
     with _naming(path):
         for number, values, info in _frames(path, most or MAX_PIXELS):
+            any_frame = True
             info['notes'] += _look(values)
             info['spacing'] = info['scale'].largest()
             name = path.stem + ('' if number is None else f'_{number:03}')
             yield name, values, {'file': path.name, 'frame': number, **info}
+        if not any_frame:
+            fail(path, 'holds no picture', 'export it again')
 
 def read_image(path) -> list: # of (name, img uint8 (H,W) or (H,W,3), info dict)
     "All pages or frames of an image file; see `iter_images`"

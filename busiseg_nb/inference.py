@@ -63,9 +63,6 @@ class How:
             fail(f'batch={self.batch}', 'is less than one tile', 'use 16')
 
 
-def _check_tta(tta):
-    "Until predict makes a `How`"
-    How(tta=tta)
 
 # %% ../nbs/07_inference.ipynb #1321c1c1
 def is_network(model) -> bool:
@@ -171,9 +168,6 @@ def enlarge(p, # (h,w,C) float32
     x = torch.from_numpy(np.ascontiguousarray(p)).permute(2, 0, 1)[None]
     return torch.nn.functional.interpolate(x, size=tuple(shape), mode='bilinear')[0].permute(1, 2, 0).numpy()
 
-# %% ../nbs/07_inference.ipynb #01a72162
-_back = enlarge     # until comparison and runs call it by its name
-
 # %% ../nbs/07_inference.ipynb #5c78fdae
 WHOLE_LIMIT = 16_000_000 # pixels that go through the network at once, at most
 
@@ -185,8 +179,6 @@ def working_size(model, resize): # 'model', 'native' or None, int longer side, (
         remedy = "give 'model', 'native', a length or (height, width)"
         fail(f'resize={resize!r}', 'is no working size', remedy)
     return model.resize if resize == 'model' else None
-
-_working = working_size     # until predict calls it by its name
 
 @dataclass(frozen=True)
 class View:

@@ -6,7 +6,7 @@
 __all__ = ['MOVED', 'MANY', 'MIN_LESION', 'OVERLAY_SIDE', 'MASK_NAME', 'MASK_FOLDERS', 'IMAGE_FOLDERS', 'RESULT', 'RESULTS',
            'KIND', 'SENSITIVITIES', 'TERMS', 'IDENTITY', 'axes_of', 'Lesions', 'as_spacing', 'keep_lesions',
            'predict_image', 'count_passed', 'search_inputs', 'find_inputs', 'default_model', 'model_folder', 'model_id',
-           'Options', 'parse_frames', 'check_options', 'threshold_of', 'Job', 'Segmented', 'write_dicom_seg',
+           'Options', 'parse_frames', 'check_options', 'threshold_of', 'doubt', 'Job', 'Segmented', 'write_dicom_seg',
            'safe_cell', 'Account', 'summary', 'predict_files']
 
 # %% ../nbs/07b_predict.ipynb #4035e91e
@@ -30,25 +30,14 @@ from PIL import Image
 from scipy import ndimage
 from tqdm.auto import tqdm
 
+from . import images as pictures
+from . import inference
 from .core import BusisegError, DiskFull, colours_of, connected, fail, moved, one_line
 from .files import atomic_path, clear_up, natural, read_json, write_json
-from busiseg_nb.images import (
-    READERS,
-    SUFFIXES,
-    Spacing,
-    iter_images,
-    no_picture,
-    overlay,
-    png_rows,
-    read_head,
-    read_header,
-    reader_of,
-    refusal_of,
-    save_mask,
-    whole_spacing,
-)
+from .images import SUFFIXES, Spacing, iter_images, overlay, save_mask, whole_spacing
 from .inference import LARGE, How, predict_bands, weights_id, working_size
 from .machine import agreed, gather, is_main, processes, provenance
+from .metrics import calibrate
 
 MOVED = {'images': ['to_uint8', 'read_image', 'MAX_PIXELS', 'HUGE', 'FORMATS', 'MAX_INFLATED']}
 
@@ -302,7 +291,7 @@ def predict_image(model, img, # `UNet` or another predictor; (H,W) or (H,W,3) ui
         save_mask(next(found := bands()), mask_path, colours)
         deque(found, 0)
     else:
-        with png_rows(mask_path, (height, width), colours) as add:
+        with pictures.png_rows(mask_path, (height, width), colours) as add:
             for mask in bands():
                 add(mask)
     if overlay_path:
@@ -352,15 +341,15 @@ def _what_else(path):
     "Why a file of a folder is not predicted, or nothing"
     known = path.suffix.lower() in SUFFIXES
     try:
-        head = read_head(path)
+        head = pictures.read_head(path)
     except OSError:
         return '' if known else 'cannot be read'     # reading it will say what is wrong
-    reader = reader_of(path, head)
+    reader = pictures.reader_of(path, head)
     if reader and head[128:132] == b'DICM':
-        return no_picture(read_header(path))
+        return pictures.no_picture(pictures.read_header(path))
     if known:
         return ''
-    if refusal := refusal_of(path, head):
+    if refusal := pictures.refusal_of(path, head):
         return refusal.what
     if reader and not re.search('[a-z]', path.suffix.lower()):   # as DICOM's names are: 1.2.840.…
         return ''
@@ -386,7 +375,8 @@ def _in_folder(folder, out, written):
                     found.append(path)
             if why:
                 passed.append((path, why))
-    order = lambda p: [natural(s) for s in p.relative_to(folder).parts]
+    def order(path):
+        return [natural(part) for part in path.relative_to(folder).parts]
     return sorted(found, key=order), sorted(passed, key=lambda pair: order(pair[0]))
 
 def count_passed(passed) -> str: # of [(file, why)]
@@ -572,6 +562,23 @@ def threshold_of(model, sensitivity:str='default') -> float:
     return float(value) if isinstance(value, (int, float)) and 0 <= value <= 1 else 0.
 
 # %% ../nbs/07b_predict.ipynb #41c3ff37
+def doubt(model, # with notes in `meta`, or none
+          img, # (H,W) or (H,W,3) uint8
+          lesions) -> tuple: # rows, which get a calibrated 'lesion_probability'; unlikeness or None, notes
+    "How far to trust a prediction: is the picture like those of the training, how likely is each lesion real"
+    meta = getattr(model, 'meta', None) or {}
+    if calibration := meta.get('lesion_calibration'):
+        for row in lesions:
+            row['lesion_probability'] = round(float(calibrate(row['peak_probability'], *calibration)), 4)
+    if 'familiar' not in meta:
+        return None, []
+    unlike = round(inference.unlikeness(inference.picture_statistics(img), meta['familiar']), 3)
+    if unlike <= 1:
+        return unlike, []
+    note = f'is unlike the pictures that the model learned from ({unlike:.1f} times the limit)'
+    return unlike, [f'{note}: do not trust mask or class']
+
+
 @dataclass
 class Job:
     "What all files of a call share"
@@ -627,7 +634,10 @@ def _predict_frame(job, where, img, info):
                         threshold=threshold_of(job.model, o.sensitivity), **o.how())
     unknown = [(n, row['no_mm']) for n, row in enumerate(one['lesions'], 1) if 'no_mm' in row]
     notes += [f'lesion {n} has no mm²: {why}' for n, why in unknown]
-    return {'frame': info['frame'], **one, 'spacing_mm': scale.largest(), 'mask': mask, 'overlay': drawn,
+    unlike, doubts = doubt(job.model, img, one['lesions'])
+    notes += doubts
+    return {'frame': info['frame'], **one, 'unlike_training': unlike, 'spacing_mm': scale.largest(),
+            'mask': mask, 'overlay': drawn,
             'notes': info['notes'] + notes}
 
 def _predict_file(job, file, where): # where: record to write
@@ -653,8 +663,8 @@ def _predict_file(job, file, where): # where: record to write
 
 def _segment(job, file, where, images):
     "Write the DICOM Segmentation of a DICOM file; its name, or None for other files"
-    reader = reader_of(file, read_head(file))
-    if reader is None or reader is not READERS['DICOM']:
+    reader = pictures.reader_of(file, pictures.read_head(file))
+    if reader is None or reader is not pictures.READERS['DICOM']:
         return None
     name, fractional = f'{where.stem}_seg.dcm', job.options.dicom_seg == 'fractional'
     numbers = [(im['frame'] or 1) - 1 for im in images]
@@ -664,7 +674,7 @@ def _segment(job, file, where, images):
         frames = ((info['frame'] or 1, img) for _, img, info in iter_images(file))
         stack = {n - 1: _probabilities(job.model, img, how) for n, img in frames if n - 1 in wanted}
     about = Segmented(list(job.model.class_names), job.settings['model'])
-    write_dicom_seg(read_header(file), stack, where.parent/name, about)
+    write_dicom_seg(pictures.read_header(file), stack, where.parent/name, about)
     return name
 
 def _probabilities(model, img, how):
@@ -723,7 +733,7 @@ def _complete(ds):
         if key not in ds:
             setattr(ds, key, '')
     if 'PixelSpacing' in ds and 'ImageOrientationPatient' not in ds:
-        del ds.PixelSpacing                          # a picture without a place in space has no pixel measures
+        del ds.PixelSpacing   # without a place in space it has no pixel measures
     seed = str(ds.get('SOPInstanceUID') or 'no UID')
     for key in ('SOPInstanceUID', 'StudyInstanceUID', 'SeriesInstanceUID'):
         if not ds.get(key):
@@ -750,8 +760,8 @@ def _planes(frame, segments): # (H,W) uint8 classes, or (H,W,segments) probabili
 def _add_frames(seg, frames):
     """Let a segmentation of one frame hold all of a clip's.
 
-    highdicom writes several frames only for pictures that have a place in space, which a clip has not; so each
-    segment's frame is repeated, with the number of the clip's frame that it belongs to"""
+    highdicom writes several frames only for pictures that have a place in space, which a clip has not;
+    so each segment's frame is repeated, with the number of the clip's frame that it belongs to"""
     from copy import deepcopy
 
     from pydicom import Dataset
@@ -794,7 +804,7 @@ def write_dicom_seg(ds, # header of the picture, from `read_header`
         seg = _one_frame_seg(hd, ds, next(iter(frames.values()))[None], about)
         if clip:
             _add_frames(seg, frames)
-    except Exception as e:                           # highdicom refuses odd pictures with errors of many kinds
+    except Exception as e:   # highdicom refuses odd pictures with errors of many kinds
         why = (str(e).splitlines() or [type(e).__name__])[0][:120]
         fail(path, f'cannot be written as a DICOM Segmentation ({why})', 'predict without --dicom-seg')
     for reference in (e for e in seg.iterall() if e.keyword == 'ReferencedSOPClassUID'):
@@ -816,7 +826,8 @@ def _lesion_text(row):
         text += f', {row["area_mm2"]} mm2'
     if 'axes_mm' in row:
         text += ', {} x {} mm'.format(*row['axes_mm'])
-    return f'{text}, p={row["probability"]:.3f}'
+    text += f', p={row["probability"]:.3f}'
+    return text + (f', lesion p={row["lesion_probability"]:.2f}' if 'lesion_probability' in row else '')
 
 def _report_rows(rec, folder):
     "Rows of report.csv: one per image of a record"

@@ -409,7 +409,12 @@ def main_scores(
     if histogram is not None and (histogram.sum(1) > 0).all():
         roc = metrics.roc_from_histogram(histogram)
         out['roc_auc'], out['average_precision'] = [roc.auc, None, None], [roc.ap, None, None]
-    return {k: [None if v is None else round(float(v), 6) for v in t] for k, t in out.items()}
+    return {k: [round(float(value), 6), *map(_bound, bounds)] for k, (value, *bounds) in out.items()}
+
+
+def _bound(x):
+    "A bound of an interval, or None where there is none"
+    return None if x is None or x != x else round(float(x), 6)
 
 
 def lesion_scores(

@@ -1,104 +1,287 @@
-"""Make a finished BUSI run the model that comes with the package: weights, split, scores, model card.
+"""Make a finished run the model that comes with the package.
 
-    python scripts/ship.py results-folder-of-the-run --data BUSI     e.g. runs/busi-small-grouped
+    python scripts/ship.py RUN --data BUSI --also BUSBRA --test BREAST
+
+Its validation images choose the operating points and the temperature. Its test images and the data sets under
+--test are then scored once, and choose nothing. Written are 16-bit weights, split, scores and the model card.
 """
+
 import argparse
 import os
 import shutil
 from pathlib import Path
 
-from busiseg_nb.files import atomic_path, read_json, write_json
-from busiseg_nb.models import count_parameters, load_model, save_model
-from busiseg_nb.runs import rescore
-from docsite.commands import runnable
+import numpy as np
 
-KEPT = ('name', 'profile', 'model', 'encoder_weights', 'split', 'config', 'data', 'split_sizes',
-        'split_sha256', 'training', 'convention', 'provenance')      # of the run's results.json
-CLASSES = ('background', 'benign', 'malignant', 'mean', 'tumour')
-METRICS = ('iou', 'dice', 'precision', 'recall')
+from busiseg_nb.core import CLASSES
+from busiseg_nb.dataset import find_data
+from busiseg_nb.files import atomic_path, read_json, write_csv, write_json
+from busiseg_nb.inference import fit_familiar, picture_statistics, unlikeness
+from busiseg_nb.intervals import interval_text
+from busiseg_nb.machine import provenance, thread_map
+from busiseg_nb.metrics import (
+    SCORES,
+    choose_points,
+    fit_temperature,
+    operating_curve,
+    unbin,
+)
+from busiseg_nb.metrics import lesion_table as lesion_frame
+from busiseg_nb.models import count_parameters, load_model, save_model
+from busiseg_nb.preprocessing import load_image
+from busiseg_nb.runs import (
+    group_names,
+    images_to_test,
+    lesion_scores,
+    main_scores,
+    score_cases,
+)
+from busiseg_nb.splits import load_split
 
 CARD = """# The model that comes with busiseg_nb
 
-A small U-Net ({encoder} encoder, {parameters:,} parameters, {size:.1f} MB of 16-bit safetensors) that marks
-benign and malignant lesions in breast-ultrasound images of any size. **For research and teaching. It is not a
-medical device: not for diagnosis, not for clinical use.**
+A U-Net ({encoder} encoder, {parameters:,} parameters, {size:.1f} MB of 16-bit safetensors) that marks
+benign and malignant lesions in breast-ultrasound images of any size. **For research and teaching. It is not
+a medical device: not for diagnosis, not for clinical use.**
 
 ## Data and training
 
-- Trained from {start} weights on the training part ({train} images) of the {split} split in `split.json` of
-  BUSI (Al-Dhabyani et al., Data in Brief 28, 104863, 2020), by `{command}`. The weights are those of epoch
-  {epoch} of {epochs}, chosen by the IoU on the validation part ({valid} images).
-- No near-copy of a test image was trained on: groups of near-copies (`busi_near_copies.csv`) stayed on one
-  side of the split.
-- Input: one gray channel, scaled so that its longer side is {resize} pixels. Output: probabilities of
-  background, benign and malignant at the image's own size.
+- {weights}
+- Trained on the training part of BUSI (Al-Dhabyani et al., Data in Brief 28, 104863, 2020) and of BUS-BRA
+  (Gómez-Flores et al., Medical Physics 2023), {train} images, by `{command}`. The weights are those of
+  epoch {epoch} of {epochs}, which the IoU on the validation parts ({valid} images) chose.
+- Patients (BUS-BRA) and groups of near-copies (BUSI) stand on one side of the split, `split.json`.
+- Input: one gray channel, its longer side {resize} pixels. Output: probabilities of background, benign and
+  malignant at the image's own size.
+- BrEaST (Pawłowska et al., Scientific Data 2024) is of another hospital. No image of it was used to train
+  or to choose anything: it is read only by the last step, which scores it.
 
-## Scores on the {test} test images
+## Scores
 
-{convention}.
+Intervals are 95 %, from a bootstrap over groups of near-copies or patients. The default operating point
+keeps a lesion whose peak probability is at least {peak:.3f}; validation images chose it.
 
-| class | IoU | Dice | precision | recall |
-|---|--:|--:|--:|--:|
-{rows}
-
-Area under the ROC curve of the tumour probability over all pixels: {auc:.4f}. To measure these again:
-`busiseg test --data BUSI_FOLDER`.
+{tables}
 
 ## Limits
 
-- One data set, without patient identifiers: near-copies of images are kept apart, patients may not be.
-- {missed:.0f} % of all tumour pixels are missed (recall of the tumour, above), and benign and malignant are
-  confused: trust the outline more than the class, and neither for a patient.
-- Masks of near-copies within BUSI agree with each other to a pooled Dice of 0.87
-  (`results/analysis/leakage.json`). This says how well the annotators of this data set agree with themselves.
-  It is no bound on a model.
-- Other scanners, other organs, text or calipers burned into the image: untested.
-"""
+- {limits}
+- Benign and malignant are confused: trust the outline more than the class, and neither for a patient.
+- Other organs, and scanners unlike those of the three data sets: not measured."""
 
 
-def percent(value) -> str:    # [value, low, high] in 0..1
-    "'73.1 % [70.1, 76.0]'"
-    return '{:.1f} % [{:.1f}, {:.1f}]'.format(*(100*v for v in value))
+def options():
+    "What the command line says"
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('run', type=Path)
+    parser.add_argument('--data', default=os.environ.get('BUSI_ROOT'), help='the first data set of the run')
+    parser.add_argument('--also', nargs='*', default=[], help='its further data sets')
+    parser.add_argument('--test', nargs='*', default=[], help='data sets that the run has not seen')
+    parser.add_argument('--out', type=Path, default=Path('busiseg_nb/data/model'))
+    return parser.parse_args()
 
 
-def card(run: dict, scores: dict, model, size: int) -> str:    # size: of the weights, bytes
-    "The model card"
-    rows = [f'| {c} | ' + ' | '.join(percent(scores[f'{m}_{c}']) for m in METRICS) + ' |' for c in CLASSES]
-    training, convention = run['training'], run['convention']
+def part_of(split, data, name):
+    "The cases of one part that are of one data set"
+    return [c for c in split[name] if c.name in data.by_name]
+
+
+def looks(cases):
+    "(N,40) statistics of the pictures of these cases"
+    return np.stack(thread_map(lambda c: picture_statistics(load_image(c.image)), cases))
+
+
+def chosen(model, split, several):
+    "Notes that training and validation images choose, and the operating curve"
+    records, histogram = [], 0
+    for data in several:
+        scored = score_cases(model, part_of(split, data, 'valid'), group_names(data.cases, data.groups))
+        records += scored.lesions
+        histogram = histogram + scored.histogram
+    normal = sum(not r['truths'] for r in records)
+    temperature, _ = fit_temperature(*unbin(histogram))
+    peaks = lesion_frame(records)
+    peaks = peaks[peaks.kind == 'predicted']
+    lesion = fit_temperature(peaks.peak.to_numpy(), peaks.hit.to_numpy(bool), shift=True)
+    notes = {
+        'operating_points': choose_points(records),
+        'temperature': round(temperature, 4),
+        'lesion_calibration': [round(v, 4) for v in lesion],
+        'chosen_on': f'{len(records)} validation images, {normal} of them normal',
+        'familiar': fit_familiar(looks(split['train']), looks(split['valid'])),
+    }
+    return notes, operating_curve(records)
+
+
+def measured(model, data, cases):
+    "Scores of these images, at the default operating point where it matters"
+    scored = score_cases(model, cases, group_names(data.cases, data.groups))
+    points = model.meta.get('operating_points', {'default': 0.0})
+    at = {name: lesion_scores(scored.lesions, peak=threshold) for name, threshold in points.items()}
+    unlike = [unlikeness(x, model.meta['familiar']) > 1 for x in looks(cases)]
+    return {
+        'unlike_training': round(float(np.mean(unlike)), 4),
+        'fingerprint': data.fingerprint,
+        'images': len(cases),
+        'scores': main_scores(scored.counts, scored.histogram),
+        'lesion_scores': at['default'],
+        'points': at,
+    }, scored
+
+
+def row(name, scores):
+    "A line of a table of scores"
+    cells = [
+        interval_text(scores[f'{score}_{name}'], digits=1) for score in ('iou', 'dice', 'precision', 'recall')
+    ]
+    return f'| {name} | ' + ' | '.join(cells) + ' |'
+
+
+def pixel_table(scores):
+    "IoU, Dice, precision and recall of each class, in per cent"
+    lines = [row(name, scores) for name in (*CLASSES, 'mean', 'tumour')]
+    return '\n'.join(
+        ['| class | IoU, % | Dice, % | precision, % | recall, % |', '|---|---|---|---|---|', *lines]
+    )
+
+
+def score_cell(name, found):
+    "A score with its interval, shares in per cent"
+    share = SCORES[name].unit == 'share'
+    return interval_text(found, scale=100 if share else 1, digits=1 if share else 2) + (' %' if share else '')
+
+
+def lesion_table(tested):
+    "Scores of lesions and images, a column for each data set"
+    names = list(tested)
+    lines = [
+        '| score | ' + ' | '.join(f'{n}, {tested[n]["images"]} images' for n in names) + ' |',
+        '|---|' + '---|' * len(names),
+    ]
+    for score in tested[names[0]]['lesion_scores']:
+        cells = [score_cell(score, tested[n]['lesion_scores'][score]) for n in names]
+        if any(c != '-' and not c.startswith('- ') for c in cells):
+            lines.append(f'| {SCORES[score].text} | ' + ' | '.join(cells) + ' |')
+    return '\n'.join(lines)
+
+
+def point_table(tested):
+    "What the operating points do"
+    lines = [
+        '| data | operating point | lesions missed | normal images alarmed | false positives per image |',
+        '|---|---|---|---|---|',
+    ]
+    for data, found in tested.items():
+        for point, scores in found['points'].items():
+            cells = [score_cell(s, scores[s]) for s in ('lesions_missed', 'normal_alarms', 'false_positives')]
+            lines.append(f'| {data} | {point} | ' + ' | '.join(cells) + ' |')
+    return '\n'.join(lines)
+
+
+def limits(tested):
+    "What the scores say about trust, in a sentence for each data set"
+    words = []
+    for data, found in tested.items():
+        scores = found['lesion_scores']
+        text = f'{data}: {score_cell("lesions_missed", scores["lesions_missed"])} of the lesions are missed'
+        if scores['normal_alarms'][0] is not None:
+            alarms = score_cell('normal_alarms', scores['normal_alarms'])
+            text += f', and {alarms} of the normal images raise an alarm'
+        words.append(text + '.')
+    return '\n- '.join(words)
+
+
+def card(run, model, tested, size):
+    "The model card, in Markdown"
+    tables = [
+        f'### {data}, {found["images"]} images\n\n{pixel_table(found["scores"])}'
+        for data, found in tested.items()
+    ]
+    tables.append(f'### Lesions, at the default operating point\n\n{lesion_table(tested)}')
+    tables.append(f'### Operating points\n\n{point_table(tested)}')
+    weights = model.meta.get('encoder_weights')
+    start = f'The encoder began with {weights}.' if weights else 'The encoder began with random weights.'
     return CARD.format(
-        encoder=model.encoder_name.removeprefix('tu-'), parameters=count_parameters(model)[0], size=size/1e6,
-        start=run['encoder_weights'] or 'random', split=run["split"],
-        command=runnable(run['provenance']['command']),
-        epoch=training['best_epoch'], epochs=training['epochs'], resize=model.resize,
-        convention=convention[0].upper() + convention[1:], rows='\n'.join(rows), auc=scores['roc_auc'][0],
-        missed=100 - 100*scores['recall_tumour'][0], **run['split_sizes'])
-
-
-def ship(folder: Path, data, out: Path):    # of the run; the data set; the model's folder
-    "Write the model's folder from a run"
-    run, model = read_json(folder/'results.json'), load_model(folder/'best')
-    with atomic_path(out, folder=True) as tmp:
-        note = {'run': run['name'], 'licence': 'Apache-2.0', 'use': 'research only, not for clinical use'}
-        save_model(model, tmp/'m', half=True, **note)
-        for name in ('model.safetensors', 'config.json'):
-            os.chmod(tmp/'m'/name, 0o644)
-            (tmp/'m'/name).replace(tmp/name)
-        shutil.rmtree(tmp/'m')
-        shutil.copy(folder/'split.json', tmp/'split.json')
-        _, scores = rescore(tmp, data)
-        write_json({**{k: run[k] for k in KEPT}, 'scores': scores}, tmp/'results.json')
-        text = card(run, scores, model, (tmp/'model.safetensors').stat().st_size)
-        (tmp/'README.md').write_text(text, encoding='utf-8')
+        encoder=model.encoder_name.removeprefix('tu-').removeprefix('timm-'),
+        parameters=count_parameters(model)[0],
+        size=size / 1e6,
+        weights=start,
+        command=run['provenance']['command'],
+        epoch=run['training']['best_epoch'],
+        epochs=run['training']['epochs'],
+        resize=model.resize,
+        peak=model.meta['operating_points']['default'],
+        tables='\n\n'.join(tables),
+        limits=limits(tested),
+        **run['split_sizes'],
+    )
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('run', type=Path)
-    parser.add_argument('--data', default=os.environ.get('BUSI_ROOT'))
-    parser.add_argument('--out', type=Path, default=Path('busiseg_nb/data/model'))
-    args = parser.parse_args()
-    ship(args.run, args.data, args.out)
-    print((args.out/'README.md').read_text(encoding='utf-8'))
+    "Choose on validation, write the weights, test once, write the card"
+    args = options()
+    run = read_json(args.run / 'results.json')
+    several = [find_data(folder) for folder in (args.data, *args.also)]
+    by_name = [c for d in several for c in d.cases]
+    split = load_split(args.run / 'split.json', by_name)
+    model = load_model(args.run / 'best')
+    notes, curve = chosen(model, split, several)
+    with atomic_path(args.out, folder=True) as tmp:
+        save_model(
+            model,
+            tmp / 'm',
+            half=True,
+            run=run['name'],
+            licence='Apache-2.0',
+            use='research only, not for clinical use',
+            **notes,
+        )
+        for name in ('model.safetensors', 'config.json'):
+            os.chmod(tmp / 'm' / name, 0o644)
+            (tmp / 'm' / name).replace(tmp / name)
+        shutil.rmtree(tmp / 'm')
+        shutil.copy(args.run / 'split.json', tmp / 'split.json')
+        model = load_model(tmp)
+        tested, counts, lesions = {}, [], []
+        for data in [*several, *map(find_data, args.test)]:
+            cases, _ = images_to_test(tmp, data)
+            tested[data.layout], scored = measured(model, data, cases)
+            counts.append(scored.counts)
+            lesions += [{'data': data.layout, **record} for record in scored.lesions]
+            print(
+                data.layout,
+                {
+                    k: np.round(v[0], 3)
+                    for k, v in tested[data.layout]['lesion_scores'].items()
+                    if v[0] is not None
+                },
+            )
+        keep = (
+            'name',
+            'profile',
+            'model',
+            'encoder_weights',
+            'split',
+            'config',
+            'data',
+            'split_sizes',
+            'split_sha256',
+            'training',
+            'convention',
+            'provenance',
+        )
+        result = {
+            **{k: run[k] for k in keep},
+            'scores': tested[several[0].layout]['scores'],
+            'tested': tested,
+            'shipped': provenance(),
+            **{k: v for k, v in notes.items() if k != 'familiar'},
+        }
+        write_json(result, tmp / 'results.json')
+        write_csv(curve.round(5), tmp / 'operating_curve.csv')
+        text = card(run, model, tested, (tmp / 'model.safetensors').stat().st_size)
+        (tmp / 'README.md').write_text(text, encoding='utf-8')
+    print(text)
 
 
 if __name__ == '__main__':

@@ -152,20 +152,19 @@ def test_where_nothing_can_be_locked(tmp_path, monkeypatch, folder, locks):
 
 # ---- one training per run ----
 
-def small(tmp_path, **more):
-    "Settings of a small and silent run"
-    return {'model': tiny.NAME, 'resize': 64, 'tile': 64, 'runs': tmp_path/'runs', 'cache': tmp_path/'cache',
-            'progress': False, 'say': lambda line: None, **more}
+def small(data, tmp_path, name, profile, start):
+    "A small and silent run"
+    from busiseg_nb.runs import How, make_profile, run
+    how = How(name, tmp_path/'runs', tmp_path/'cache', progress=False, say=lambda line: None)
+    return run(data, make_profile(profile, model=tiny.NAME, epochs=1, resize=64, tile=64), start, how)
 
 
 def demo(data, tmp_path, name):
-    from busiseg_nb.runs import reproduce
-    return reproduce(data, profile='demo', epochs=1, **small(tmp_path, name=name))
+    return small(data, tmp_path, name, 'demo', None)
 
 
 def own(data, tmp_path, name):
-    from busiseg_nb.own_data import train_own
-    return train_own(data, start='none', **small(tmp_path, name=name))
+    return small(data, tmp_path, name, 'own', 'none')
 
 
 LOCK = '''import sys

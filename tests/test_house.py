@@ -22,7 +22,7 @@ FLOORS = [                                           # a module imports from the
     {'predict', 'deploy'},
     {'runs'},
     {'comparison', 'figures'},
-    {'cli', 'app'},                                  # the leaves
+    {'cli', 'app', 'own_data'},                      # the leaves; own_data holds names that have moved
 ]
 rebuilding = pytest.mark.xfail(strict=False, reason='rooms are still being rebuilt')
 ONLY = {'tiling': {'core'}, 'metrics': {'core'}}     # where less than all below is meant
@@ -61,7 +61,6 @@ def f():
     assert imports(code) == {'core', 'files', 'machine', 'tiling', 'models', 'metrics'}
 
 
-@rebuilding
 @pytest.mark.parametrize('module', MODULES)
 def test_a_module_imports_from_floors_below(module):
     "Hence no circle; names that have moved are looked up by `core.moved` when they are asked for"
@@ -98,7 +97,6 @@ except SystemExit:
 """
 
 
-@rebuilding
 @pytest.mark.parametrize('code', ['import busiseg_nb.predict', 'import busiseg_nb.inference', HELP],
                          ids=['predict', 'inference', 'help'])
 def test_a_lean_start_needs_no_fastai(code):
@@ -118,7 +116,7 @@ def cells(path):
     "The code of a notebook without lines for the shell"
     found = [c for c in json.loads(path.read_text(encoding='utf-8'))['cells'] if c['cell_type'] == 'code']
     lines = [line for c in found for line in ''.join(c['source']).splitlines()]
-    return '\n'.join('' if line.lstrip()[:1] in ('!', '%') else line for line in lines)
+    return '\n'.join(re.sub(r'^(\s*)[!%].*', r'\1pass', line) for line in lines)
 
 
 FILES = sorted(p for d in ('busiseg_nb', 'tests', 'tests/helpers', 'scripts', 'benchmarks', 'analysis')

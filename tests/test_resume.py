@@ -2,6 +2,8 @@
 
 And so does every other process with the same seed.
 """
+from dataclasses import replace
+
 import pytest
 
 import tiny
@@ -31,13 +33,15 @@ def test_another_process_makes_the_same_split_cache_and_weights(killed):
 
 
 def test_minutes_end_a_run_cleanly(phantom, tmp_path):
-    from busiseg_nb.runs import reproduce
-    args = {'name': 't', 'profile': 'demo', 'model': tiny.NAME, 'epochs': 3, 'resize': 64, 'tile': 64,
-            'runs': tmp_path, 'cache': tmp_path/'c', 'progress': False, 'say': lambda line: None}
-    first = reproduce(phantom, minutes=1e-6, **args)
-    assert first == {'finished': False, 'epochs_done': 1} and not (tmp_path/'t'/'results.json').exists()
-    assert reproduce(phantom, resume=True, **args)['training']['epochs'] == 3
+    from busiseg_nb.runs import How, make_profile, run
+    profile = make_profile('demo', model=tiny.NAME, epochs=3, resize=64, tile=64)
+    how = How('t', tmp_path, tmp_path/'c', progress=False, say=lambda line: None)
+    first = run(phantom, profile, how=replace(how, minutes=1e-6))
+    assert first.result == {'finished': False, 'epochs_done': 1} and not first.finished
+    assert not (tmp_path/'t'/'results.json').exists()
+    again = replace(how, resume=True)
+    assert run(phantom, profile, how=again).result['training']['epochs'] == 3
     history = tmp_path/'t'/'history.csv'
     rows = history.read_text()
     history.unlink()   # as if killed before the last row was written
-    assert reproduce(phantom, resume=True, **args)['training']['epochs'] == 3 and history.read_text() == rows
+    assert run(phantom, profile, how=again).result['training']['epochs'] == 3 and history.read_text() == rows

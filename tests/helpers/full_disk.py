@@ -20,7 +20,7 @@ from busiseg_nb.phantom import make_phantom, make_xray_phantom
 from kill_loop import contents, whole
 from tiny import tiny
 
-for room in ('app', 'comparison', 'own_data', 'predict', 'runs'):   # what every child would import
+for room in ('app', 'comparison', 'predict', 'runs'):   # what every child would import
     if find_spec(f'busiseg_nb.{room}'):
         import_module(f'busiseg_nb.{room}')
 torch.set_num_threads(1)
