@@ -440,8 +440,10 @@ def take_data(where, # folder, `DataSet`, or several of either
               check: bool = True) -> list: # read and verify every file; returns `DataSet`s
     "Data sets, each recognised; `BusisegError` names the first error and how many there are"
     several = where if isinstance(where, (list, tuple)) else [where]
-    found = (one if isinstance(one, DataSet) else find_data(one, classes, groups, check=check) for one in several)
-    return list(found)
+    def found(one):
+        "The data set itself, or that in a folder"
+        return one if isinstance(one, DataSet) else find_data(one, classes, groups, check=check)
+    return [found(one) for one in several]
 
 
 def subset(data: DataSet, limit: int = None) -> DataSet:  # images in all; None: all of them
