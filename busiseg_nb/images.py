@@ -487,7 +487,9 @@ def _page(path, page, most, notes):
 def _odd_page(page, most, notes): # of tifffile
     "(H,W) or (H,W,3) uint8 of a TIFF's page that Pillow does not know"
     check_size(page.imagewidth, page.imagelength, min(most or MAX_PIXELS, HUGE))
-    samples, kind = page.samplesperpixel, int(page.photometric)
+    samples, kind, file = page.samplesperpixel, int(page.photometric), page.parent
+    if page.offset + file.tiff.tagnosize + file.tiff.tagsize*len(page.tags) > file.filehandle.size - 4:
+        fail('image', 'is no image that can be read (its tags are cut off)', 'copy or export it again')
     if page.imagedepth != 1 or samples > 4 or kind not in (0, 1, 2):
         kind = f'{page.bitspersample} bits, {samples} samples, photometric {kind}'
         fail('image', f'is a TIFF of an unknown kind ({kind})', 'save it as PNG')
@@ -511,11 +513,13 @@ def _odd_tiff(path, most):
     try:
         with tifffile.TiffFile(path) as f:
             pages = [page for page in f.pages if not page.is_reduced]
+            if not pages:
+                raise Image.UnidentifiedImageError
             for number, page in enumerate(pages, 1):
                 notes = []
                 values = _odd_page(page, most, notes)
                 yield (number if len(pages) > 1 else None), values, {'notes': notes, 'scale': Spacing()}
-    except (BusisegError, OSError, MemoryError):
+    except (BusisegError, OSError, MemoryError):     # Pillow's UnidentifiedImageError is an OSError
         raise
     except Exception as e:                           # of as many kinds as a damaged file brings about
         why = (str(e).splitlines() or [type(e).__name__])[0][:80]
@@ -1115,13 +1119,16 @@ def iter_images(path, most:int=None): # pixels that a page or frame may have; de
     info holds file, frame (its number from 1, None where there is one), notes, scale (a `Spacing`) and
     spacing (mm per row, mm per column of the largest region that has a scale, or None).
     `BusisegError` naming the file"""
-    path = Path(path)
+    path, any_frame = Path(path), False
     with _naming(path):
         for number, values, info in _frames(path, most or MAX_PIXELS):
+            any_frame = True
             info['notes'] += _look(values)
             info['spacing'] = info['scale'].largest()
             name = path.stem + ('' if number is None else f'_{number:03}')
             yield name, values, {'file': path.name, 'frame': number, **info}
+        if not any_frame:
+            fail(path, 'holds no picture', 'export it again')
 
 def read_image(path) -> list: # of (name, img uint8 (H,W) or (H,W,3), info dict)
     "All pages or frames of an image file; see `iter_images`"
