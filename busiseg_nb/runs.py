@@ -23,6 +23,7 @@ from typing import Callable
 
 import numpy as np
 import pandas as pd
+import torch
 
 from . import metrics
 from .core import class_names_for, fail, seed_everything
@@ -542,7 +543,8 @@ def _learner(data, split, p, seed, how, key, model):
     )
     shown = metrics.fastai_metrics(max(2, p.classes), model.class_names)
     bf16 = _gains_by_bf16(model, dls.device) if how.bf16 is None else how.bf16
-    return get_learner(dls, model, LOSSES[p.loss](), p.lr, adam(p.weight_decay), shown, bf16, how.compile)
+    net = torch.compile(model) if how.compile else model
+    return get_learner(dls, net, LOSSES[p.loss](), p.lr, adam(p.weight_decay), shown, bf16)
 
 # %% ../nbs/07a_runs.ipynb #4fa4db8f
 @dataclass
@@ -706,7 +708,8 @@ def _experiment(data, split, p, seed, how, net, config, more):
             split, folder / 'split.json', kind=p.split, seed=seed, fractions=p.fractions, fingerprint=key
         )
     history = train(
-        learn, p.epochs, folder, how.resume, how.minutes, p.monitor, p.schedule, p.ema, config, how.progress
+        learn, p.epochs, folder, how.resume, how.minutes, config, how.progress,
+        monitor=p.monitor, schedule=p.schedule, ema=p.ema,
     )
     done = int(history.epoch.iloc[-1])
     if done < p.epochs:

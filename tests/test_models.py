@@ -236,6 +236,10 @@ def test_configurations_are_checked(saved, tmp_path, key, value, line):
         load_model(tmp_path)
 
 
+def test_a_saved_configuration_has_every_key(saved):
+    assert set(CONFIG) <= set(read_json(saved/'config.json'))
+
+
 @pytest.mark.parametrize('key, value', [
     ('resize', None), ('resize', 64), ('resize', [64, 96]), ('class_names', None), ('meta', None),
     ('class_names', ['nothing', 'something', 'x y']), ('something else', 1), ('encoder_weights', 'swsl')])
