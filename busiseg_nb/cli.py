@@ -173,7 +173,8 @@ def reproduce(data: Annotated[Optional[list[Path]], typer.Option(
 def report(folder, data=None):
     "Print a finished run's table and draw its curves and prediction sheet"
     folder = Path(folder)
-    from busiseg_nb.comparison import draw_run, run_table
+    from busiseg_nb.comparison import run_table
+    from busiseg_nb.figures import draw_run
     print(run_table(folder))
     draw_run(folder, data)
     print(f'results, curves and predictions: {folder}')
@@ -238,7 +239,7 @@ def train(data: Annotated[Path, typer.Option(
     done = run(several, p, start, How(name, runs, cache, resume, minutes, progress=progress), seed)
     if not done.finished:
         return
-    from busiseg_nb.comparison import draw_run
+    from busiseg_nb.figures import draw_run
     print(class_scores(done.result).round(4).to_string())
     draw_run(runs/name)
     print(f'results and curves: {runs/name}; to use it: busiseg predict IMAGE --model {runs/name/"best"}')

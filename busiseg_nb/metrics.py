@@ -189,7 +189,7 @@ def counts_frame(
     kind: str,       # 'image' or 'tile'
     cases, labels,   # N names and N labels (benign, malignant, normal)
     groups=None,     # N names of the group of near-copies; default: each case is its own
-    rows=-1, cols=-1,   # a tile's place in its image; -1 for an image
+    places=(-1, -1), # rows and columns of tiles in their images; -1 for an image
     names=None,      # C class names; default `class_names_for` C
 ) -> pd.DataFrame:   # long: `COUNT_COLUMNS`, one row per image (tile) and class
     "Counts as the rows of `counts.csv`"
@@ -212,8 +212,8 @@ def counts_frame(
         'case': per_class(list(cases)),
         'label': per_class(list(labels)),
         'group': per_class(list(cases if groups is None else groups)),
-        'row': per_class(rows).astype(int),
-        'col': per_class(cols).astype(int),
+        'row': per_class(places[0]).astype(int),
+        'col': per_class(places[1]).astype(int),
         'class': list(names)*N,
         **{k: getattr(columns, k).ravel() for k in Counts._fields}})
     return df[list(COUNT_COLUMNS)]

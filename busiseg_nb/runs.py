@@ -344,8 +344,7 @@ def _score_case(model, case, group, batch):
         cases=[case.name] * many,
         labels=[case.label] * many,
         groups=[group] * many,
-        rows=rows,
-        cols=cols,
+        places=(rows, cols),
         names=model.class_names,
     )
     return [image, tile], merged, mask
@@ -677,7 +676,7 @@ def run(
         config = dict(
             profile=p.name, limit=limit, start=start and str(start), class_names=list(data[0].classes)
         )
-        return _experiment(data, split, p, seed, how, net, config, more)
+        return _experiment(data, split, p, how, _Begun(net, seed, config, more))
 
 
 def _choices(p):
@@ -685,8 +684,18 @@ def _choices(p):
     return {k: v for k, v in asdict(p).items() if k != 'name'}
 
 
-def _experiment(data, split, p, seed, how, net, config, more):
+@dataclass
+class _Begun:
+    "What a run starts with, beside its data and profile"
+    net: object  # `UNet` to start from, or None
+    seed: int
+    config: dict  # choices beside the profile's
+    more: dict  # entries of results.json
+
+
+def _experiment(data, split, p, how, begun):
     "Cache → train → test → scores of divided data"
+    net, seed, config, more = begun.net, begun.seed, begun.config, begun.more
     key = join(data).fingerprint
     config = {**config, **_choices(p), 'seed': seed, 'data': key, 'split_sha256': split_hash(split)}
     config = json.loads(json.dumps(config))
@@ -696,9 +705,9 @@ def _experiment(data, split, p, seed, how, net, config, more):
     with agreed():
         learn = _learner(data, split, p, seed, how, f'{key}/{config["limit"] or "all"}', net)
     weights = uncompiled(learn.model).encoder_weights
-    begun = weights or ('as above' if net else 'random')
+    source = weights or ('as above' if net else 'random')
     how.say(
-        f'model     {p.model}, weights {begun}, '
+        f'model     {p.model}, weights {source}, '
         f'{len(learn.dls.train.rows)} training tiles, {learn.dls.device}'
     )
     folder = how.folder

@@ -44,8 +44,11 @@ def folder(good, tmp_path, monkeypatch):
 
 def tree(folder):
     "All that is in a folder: links, folders and the bytes of files"
-    return {p.relative_to(folder): os.readlink(p) if p.is_symlink() else None if p.is_dir()
-            else p.read_bytes() for p in sorted(folder.rglob('*'))}
+    def what(p):
+        if p.is_symlink():
+            return os.readlink(p)
+        return None if p.is_dir() else p.read_bytes()
+    return {p.relative_to(folder): what(p) for p in sorted(folder.rglob('*'))}
 
 
 def inside(monkeypatch, capfd, args):

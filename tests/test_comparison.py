@@ -29,7 +29,7 @@ def made_up_counts(n=15, classes=3, seed=0, wrong=.2, first=0):
     groups = [names[i//6*6 + i % 3] for i in range(n)]                       # benign (1) with benign (2), …
     conf = confusion(pred, true, K)
     df = pd.concat([counts_frame(conf, 'image', names, labels, groups),
-                    counts_frame(conf, 'tile', names, labels, groups, rows=0, cols=0)])
+                    counts_frame(conf, 'tile', names, labels, groups, places=(0, 0))])
     hist = prob_histogram(np.clip(.7*(pred > 0) + .3*rng.random(true.shape), 0, 1), true > 0)
     return df, hist, names
 

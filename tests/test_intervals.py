@@ -228,7 +228,7 @@ def test_all_conventions_of_a_test_set_take_seconds():
         label, conf = LABELS[i % 3], rng.integers(0, 9999, (7, 3, 3))
         name = f'{label} ({i})'
         parts.append(M.counts_frame(conf.sum(0)[None], 'image', [name], [label]))
-        parts.append(M.counts_frame(conf, 'tile', [name]*7, [label]*7, rows=0, cols=range(7)))
+        parts.append(M.counts_frame(conf, 'tile', [name]*7, [label]*7, places=(0, range(7))))
     df = pd.concat(parts)
     start = time.perf_counter()
     s = I.score_conventions(df)

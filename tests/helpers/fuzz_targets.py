@@ -86,7 +86,9 @@ NUMBERS = [bytes([b])*n for b in (0, 1, 127, 128, 255) for n in (1, 2, 4, 8)]
 
 def nodes(tree):
     "(container, key) of everything inside a JSON value"
-    for k, v in tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ():
+    if not isinstance(tree, (dict, list)):
+        return
+    for k, v in tree.items() if isinstance(tree, dict) else enumerate(tree):
         yield tree, k
         yield from nodes(v)
 
