@@ -1,6 +1,7 @@
 "Build from `settings.ini`, the one place where names, versions and requirements are written."
 from configparser import ConfigParser
 from pathlib import Path
+
 from setuptools import find_packages, setup
 
 here = Path(__file__).parent
@@ -21,7 +22,8 @@ setup(
     package_data={cfg['lib_path']: ['py.typed', 'data/*', 'data/*/*'], results: ['*/*']},
     python_requires='>=' + cfg['min_python'], install_requires=words('requirements'),
     extras_require=extras | {'all': sorted({r for rs in extras.values() for r in rs})},
-    entry_points={'console_scripts': cfg['console_scripts'].split(), 'nbdev': [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"]},
+    entry_points={'console_scripts': cfg['console_scripts'].split(),
+                  'nbdev': [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"]},
     classifiers=['Programming Language :: Python :: 3', 'Intended Audience :: Science/Research',
                  'Topic :: Scientific/Engineering :: Medical Science Apps.'],
     zip_safe=False)

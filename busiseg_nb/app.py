@@ -27,7 +27,14 @@ from PIL import Image, ImageDraw, ImageFont
 from .core import BusisegError, colours_of, fail
 from .files import read_json, write_json
 from busiseg_nb.images import (
-    READERS, SUFFIXES, iter_images, overlay, read_head, read_header, reader_of, whole_spacing,
+    READERS,
+    SUFFIXES,
+    iter_images,
+    overlay,
+    read_head,
+    read_header,
+    reader_of,
+    whole_spacing,
 )
 from .inference import predict_bands
 from .models import count_parameters

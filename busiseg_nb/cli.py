@@ -196,7 +196,7 @@ def test(run: Annotated[Optional[Path], typer.Argument(
     "Score a run's best weights again: on its own test images, or on all images of another data set."
     from busiseg_nb.predict import default_model
     from busiseg_nb.runs import lesion_scores, recorded, rescore, take_data
-    several = take_data(_root(data), classes)
+    several = take_data(_root(data), classes, check=False)
     print(several[0])
     now = rescore(run or default_model(), several[0], progress)
     print(f'{now.images} images, {"the test part of the run" if now.own else "all of them new to the run"}')

@@ -338,7 +338,7 @@ def own_runs(
 
 def command(model: str, profile: str = 'paper') -> str:
     "The command that makes a row which was not run here"
-    return f'`busiseg reproduce --profile {profile} --model {model}`'
+    return f'`busiseg reproduce --data BUSI --profile {profile} --model {model}`'
 
 
 def table1(runs) -> pd.DataFrame: # Class, paper, one column per data set found

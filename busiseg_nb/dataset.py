@@ -30,7 +30,6 @@ from .core import CLASSES, LABELS, BusisegError, fail, moved
 from .files import natural, read_csv, read_json
 from busiseg_nb.images import (
     SUFFIXES,
-    foreground,
     image_size,
     load_picture,
     mask_facts,

@@ -125,6 +125,7 @@ class TorchPredictor(Predictor):
                  channels_last:bool=True, # memory format of weights and pixels
                  compile:bool=False): # a minute at the first tiles of each batch size, faster afterwards
         import torch
+
         from busiseg_nb.models import load_model
         model = model if isinstance(model, torch.nn.Module) else load_model(model)
         super().__init__(Facts.of(model))

@@ -232,7 +232,7 @@ def recorded() -> Path: # the folder with analysis/, benchmarks/ and the runs
     "The recorded results: those of the checkout that the notebooks run in, else those of the package"
     import busiseg_nb
     package = Path(busiseg_nb.__file__).parent
-    places = Path('../results'), Path('results'), package/'results', package.parent/'results'
+    places = Path('..', 'results'), Path('results'), package/'results', package.parent/'results'
     for place in places:
         if (place/'benchmarks').is_dir() and (place/'analysis').is_dir():
             return place

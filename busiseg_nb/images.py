@@ -20,7 +20,7 @@ import sys
 import tempfile
 import threading
 import zlib
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
@@ -750,7 +750,8 @@ NO_PICTURE = {  # SOP class, or how it begins: what it is
     '1.2.840.10008.5.1.4.1.1.104.': 'a document inside DICOM',
     '1.2.840.10008.5.1.4.1.1.11.': 'a presentation state',
     '1.2.840.10008.5.1.4.1.1.66.4': 'a DICOM segmentation', '1.2.840.10008.5.1.4.1.1.66': 'raw data',
-    '1.2.840.10008.5.1.4.1.1.481.': 'a radiotherapy object', '1.2.840.10008.5.1.4.1.1.9.': 'a waveform'}
+    '1.2.840.10008.5.1.4.1.1.9.': 'a waveform',
+    **{f'1.2.840.10008.5.1.4.1.1.481.{n}': 'a radiotherapy plan or record' for n in range(3, 10)}}
 
 def _pydicom():
     try:
@@ -863,16 +864,29 @@ def decode_to(path, folder): # a DICOM file; where to write 0.npy, 1.npy, …
     for k in range(_number_of_frames(ds)):
         np.save(Path(folder)/f'{k}.npy', pixel_array(ds, index=k, decoding_plugin=APART))
 
-def _decode_apart(path, folder):
+def _decode_apart(path, folder, syntax):
     "Let another process decode a file; `BusisegError` where it breaks down"
     code = 'import sys; from busiseg_nb.images import decode_to; decode_to(*sys.argv[1:])'
     where = os.pathsep.join([str(Path(__file__).resolve().parent.parent), os.environ.get('PYTHONPATH', '')])
     command = [sys.executable, '-W', 'ignore', '-c', code, str(path), str(folder)]
     env = os.environ | {'PYTHONPATH': where}
     done = subprocess.run(command, capture_output=True, env=env, check=False)
+    if b'does not support' in done.stderr:
+        fail('image', f'is compressed as {syntax.name} in a form that no decoder reads',
+             'export it uncompressed')
     if done.returncode:
-        fail('image', 'makes its decoder (GDCM) break down',
-             'it seems to be damaged: copy or export it again')
+        fail('image', f'cannot be decoded ({syntax.name})', 'it seems to be damaged: copy or export it again')
+
+def _works(ds, plugins):
+    "The first decoder that decodes the first frame, or None: Pillow reads JPEG of 8 bits only, say"
+    from pydicom.pixels import pixel_array
+    if len(plugins) == 1 and plugins[0] in ('', 'pydicom'):
+        return plugins[0]
+    for name in plugins:
+        with suppress(Exception):
+            pixel_array(ds, index=0, decoding_plugin=name)
+            return name
+    return None
 
 @contextmanager
 def _decoding(ds, path):
@@ -880,11 +894,12 @@ def _decoding(ds, path):
     from pydicom.pixels import pixel_array
     plugins = _plugins(ds.file_meta.TransferSyntaxUID)
     safe = [name for name in plugins if name != APART]
-    if safe:
-        yield lambda k: pixel_array(ds, index=k, decoding_plugin=safe[0])
+    first = _works(ds, safe)
+    if first is not None or APART not in plugins:
+        yield lambda k: pixel_array(ds, index=k, decoding_plugin=first if first is not None else safe[0])
         return
     with tempfile.TemporaryDirectory(prefix='busiseg-') as folder:
-        _decode_apart(path, folder)
+        _decode_apart(path, folder, ds.file_meta.TransferSyntaxUID)
         yield lambda k: np.load(Path(folder)/f'{k}.npy')
 
 def _dicom_pixels(values, ds, k, scale, notes): # (H,W) or (H,W,3) stored values of frame k

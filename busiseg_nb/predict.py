@@ -906,7 +906,7 @@ def _loaded(model):
     "The model and its name: a folder, a run, a hub id, None for the package's own, or a model"
     if model is not None and not isinstance(model, (str, Path)):
         return model, model_id(model, getattr(model, 'called', 'model'))
-    from busiseg_nb.models import load_model          # PyTorch, which an exported network does without
+    from busiseg_nb.models import load_model  # PyTorch, which an exported network does without
     where = model_folder(model or default_model())
     name = Path(where).name if model is not None else 'busiseg_nb'
     loaded = load_model(where)

@@ -435,16 +435,15 @@ def background_only(df) -> float:
     return float(true[0] / true.sum() / len(classes))
 
 # %% ../nbs/07a_runs.ipynb #57e0e752
-def take_data(
-    where,  # folder, `DataSet`, or several of either
-    classes=None,
-    groups=None,
-) -> list:  # of `DataSet`
-    "Data sets, each recognised and verified; `BusisegError` names the first error and how many there are"
+def take_data(where, # folder, `DataSet`, or several of either
+              classes=None, groups=None, # see `find_data`
+              check: bool = True) -> list: # read and verify every file; returns `DataSet`s
+    "Data sets, each recognised; `BusisegError` names the first error and how many there are"
     several = where if isinstance(where, (list, tuple)) else [where]
-    return [
-        one if isinstance(one, DataSet) else find_data(one, classes, groups, check=True) for one in several
-    ]
+    def found(one):
+        "The data set itself, or that in a folder"
+        return one if isinstance(one, DataSet) else find_data(one, classes, groups, check=check)
+    return [found(one) for one in several]
 
 
 def subset(data: DataSet, limit: int = None) -> DataSet:  # images in all; None: all of them
@@ -831,29 +830,37 @@ def parse_resize(text: str): # as the command line has it
     return int(text)
 
 
-def images_to_test(
-    folder,  # of a run or model
-    data: DataSet,
-) -> tuple:  # cases, whether they are the run's own test part
+def images_to_test(folder, # of a run or model
+                   data: DataSet) -> tuple: # cases, whether they are the run's own test part
     "The images of `data` to test on: the run's test part of its own data, or all of another data set"
-    file = Path(folder) / 'split.json'
-    if not file.is_file():
-        return list(data.cases), False
+    file, result = Path(folder)/'split.json', Path(folder)/'results.json'
+    if not file.is_file() and not result.is_file():
+        return list(data.cases), False                     # a model alone
     if not is_split(file):
-        load_split(file, data.cases)  # which says what is wrong
-    parts = read_json(file)['parts']
-    by = data.by_name
-    inside = [n for part in parts.values() for n in part if n in by]
-    if not inside:
+        load_split(file, data.cases)                       # which says what is wrong
+    parts, by = read_json(file)['parts'], data.by_name
+    if not any(n in by for part in parts.values() for n in part):
         return list(data.cases), False
-    if len(set(inside)) < len(by):
-        unknown = next(n for n in by if n not in set(inside))
-        fail(
-            data.root,
-            f'has {unknown}, which the run did not know',
-            'give the data set that it was trained on, or another one',
-        )
-    return [by[n] for n in parts['test'] if n in by], True
+    if _several(result):
+        return _part_of_joined(file, data), True
+    return load_split(file, data.cases)['test'], True
+
+
+def _several(result):
+    "Whether a run was made of several data sets"
+    facts = read_json(result).get('data') if result.is_file() else None
+    return isinstance(facts, dict) and len(facts.get('parts', [])) > 1
+
+
+def _part_of_joined(file, data):
+    "The test images that a split of several data sets has of one of them"
+    split = read_json(file)
+    known = {n for part in split['parts'].values() for n in part}
+    if split.get('sha256') != split_hash(split['parts']):
+        fail(file, 'does not match its own checksum', 'make the split again')
+    if strange := next((n for n in data.by_name if n not in known), None):
+        fail(data.root, f'has {strange}, which the run did not know', 'give the data that it was trained on')
+    return [data.by_name[n] for n in split['parts']['test'] if n in data.by_name]
 
 
 @dataclass
@@ -870,7 +877,7 @@ def rescore(folder, # of a run: best/, split.json, results.json; or of a model
             data, # folder or `DataSet`
             progress: bool = True) -> Rescored:
     "Score a run's best weights again on its own test part, or on all images of another data set"
-    folder, (data,) = Path(folder), take_data(data)
+    folder, (data,) = Path(folder), take_data(data, check=False)
     old = read_result(folder/'results.json') if (folder/'results.json').exists() else {}
     config = old.get('config') if isinstance(old.get('config'), dict) else {}
     model = load_model(_weights_in(folder), config.get('classes'))

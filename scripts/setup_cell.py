@@ -44,7 +44,9 @@ def setup_cell(name: str, results: bool, data: bool, tables: bool) -> str:    # 
     if data:
         imports.append('from busiseg_nb.phantom import example_data')
         names.append('data = example_data()     # BUSI where BUSI_ROOT names its folder, else the phantom')
-    return '\n'.join([*lines, *imports, '', *names] if names else lines)
+    if not names:
+        return '\n'.join(lines)
+    return '\n'.join([*lines, '\n'.join(imports).rstrip('\n'), '', *names])
 
 
 def badge(name: str) -> str:

@@ -209,7 +209,7 @@ def test_random_and_pretrained_rows_never_share_a_table(runs):
 def test_rows_that_were_not_run_name_a_command_that_exists(runs):
     from busiseg_nb.runs import make_profile
     text = C.as_markdown(C.table3(runs)) + C.as_markdown(C.report_table(runs))
-    found = re.findall(r'`busiseg reproduce --profile (\S+) --model (\S+)`', text)
+    found = re.findall(r'`busiseg reproduce --data BUSI --profile (\S+) --model (\S+)`', text)
     assert len(found) == 4
     for profile, model in found:
         assert make_profile(profile, model=model).epochs in (20, 100)

@@ -370,6 +370,23 @@ def test_thumbnails_are_passed_over(tmp_path):
     assert len(read_image(tmp_path / 'other.tif')) == 2  # small, but of something else
 
 
+def test_pydicoms_own_files(record_property):
+    "Each is read, and not black, or refused in a line; what comes with pydicom and has pixels"
+    pydicom = pytest.importorskip('pydicom')
+    files = [p for p in (Path(pydicom.__file__).parent / 'data' / 'test_files').rglob('*.dcm') if p.is_file()]
+    read = 0
+    for path in files:
+        try:
+            _, a, _ = next(iter_images(path))
+        except BusisegError as e:
+            assert '\n' not in str(e) and e.remedy
+        else:
+            read += 1
+            assert a.max() > 0 and np.ptp(a) > 0, path
+    record_property("pydicom's files read", read)
+    assert read > 50
+
+
 # ---- millimetres ----
 
 

@@ -45,7 +45,8 @@ def test_a_binary_segmentation_is_the_mask(sources):
     import pydicom
 
     out, report = sources(True)
-    assert [im.get('dicom_seg') for im in report['images']] == ['one_seg.dcm', 'clip_seg.dcm', None, None, None]
+    written = [im.get('dicom_seg') for im in report['images']]
+    assert written == ['one_seg.dcm', 'clip_seg.dcm', None, None, None]
     for name, masks in (('one', ['one_mask.png']), ('clip', [f'clip_{k:03}_mask.png' for k in (1, 2, 3)])):
         seg = pydicom.dcmread(out / f'{name}_seg.dcm')
         assert seg.Modality == 'SEG' and seg.SegmentationType == 'BINARY' and seg.Rows == 60

@@ -186,7 +186,7 @@ def classes(text):
 
 
 OWN = [Bad(name, make, TRAIN, says) for name, make, says in [
-    ('own: missing root', rm('own'), 'own: is not a folder'),
+    ('own: missing root', rm('own'), 'own: does not exist'),
     ('own: no classes', rm('own/classes.json'),
      'classes.json: is missing; write for example {"background": 0, "nodule": 1}'),
     ('own: classes are no JSON', classes('background, mass'), 'classes.json: is not JSON'),
@@ -216,11 +216,11 @@ OWN = [Bad(name, make, TRAIN, says) for name, make, says in [
     ('own: mask of a colour', own(Image.new('RGB', (32, 32), (1, 2, 3))), 'first [1, 2, 3]'),
     ('own: 16-bit mask', own(Image.fromarray(np.zeros((32, 32), np.uint16))),
      'x002.png: has pixels of mode I'),
-    ('own: truncated mask', cut('own/masks/x002.png', 60), 'x002.png: cannot be read as an image'),
+    ('own: truncated mask', cut('own/masks/x002.png', 60), 'x002.png: cannot be read ('),
     ('own: truncated image', lambda r: os.truncate(r/'own/images/x002.png',
                                                    (r/'own/images/x002.png').stat().st_size//2),
-                                                   'x002.png: cannot be read as an image'),
-    ('own: text for an image', text('own/images/x002.png'), 'x002.png: cannot be read as an image'),
+                                                   'x002.png: cannot be read ('),
+    ('own: text for an image', text('own/images/x002.png'), 'x002.png: is no image that can be read'),
     ('own: two images of one stem', lambda r: shutil.copy(r/'own/images/x002.png', r/'own/images/x002.jpg'),
      'the same stem as'),
     ('own: two masks of one stem', lambda r: shutil.copy(r/'own/masks/x002.png', r/'own/masks/x002.tif'),
@@ -230,7 +230,7 @@ OWN = [Bad(name, make, TRAIN, says) for name, make, says in [
     ('own: image stored turned', turned, 'x002.png: is stored turned'),
     ('own: damaged EXIF', lambda r: put(r/'own/images/x002.png', damaged_exif()),
      'x002.png: has damaged EXIF data'),
-    ('own: link to itself', link('own/images/x002.png', 'x002.png'), 'x002.png: cannot be read as an image'),
+    ('own: link to itself', link('own/images/x002.png', 'x002.png'), 'x002.png: cannot be read ('),
 ]]
 
 
