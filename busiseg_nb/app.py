@@ -253,10 +253,11 @@ def trust(folder) -> str: # of the model, or None
     "What was measured of a model, as HTML sentences; says so where nothing was"
     try:
         results = read_json(Path(folder)/'results.json') if folder else {}
-        scores = {name.lower(): score for name, score in results.get('scores', {}).items()}
+        both = {**results.get('scores', {}), **results.get('lesion_scores', {})}
+        scores = {name.lower(): score for name, score in both.items()}
         told = [text.format(_percent(scores[name])) for name, text in MEASURED.items()
                 if isinstance(scores.get(name), list) and isinstance(scores[name][0], (int, float))]
-        images = results.get('split_sizes', {}).get('test')
+        images = results.get('images') or results.get('split_sizes', {}).get('test')
     except (BusisegError, AttributeError, TypeError):
         told = []
     if not told:

@@ -38,7 +38,7 @@ from .predict import default_model
 from .preprocessing import Augment, build_cache, load_case, resize_mask
 from .splits import FOLDS, is_split, kfold_cases, load_split, save_split, split_cases, split_hash
 from .tiling import tile_image
-from .training import MONITORS, adam, get_dls, get_learner, train
+from .training import MONITORS, SCHEDULES, adam, get_dls, get_learner, train
 
 # %% ../nbs/07a_runs.ipynb #e7348408
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def check_profile(p: Profile) -> Profile:  # the same
         fail(f'tile size {p.tile}', 'is not a multiple of 32', 'use 256, as the paper does')
     if p.epochs < 1 or not 0 < p.lr < float('inf'):
         fail(f'{p.epochs} epochs at learning rate {p.lr}', 'cannot train', 'use at least 1 and more than 0')
-    tables = {'split': SPLITS, 'loss': LOSSES, 'monitor': MONITORS, 'schedule': [None, 'one-cycle']}
+    tables = {'split': SPLITS, 'loss': LOSSES, 'monitor': MONITORS, 'schedule': [None, *SCHEDULES]}
     for name, table in tables.items():
         value = getattr(p, name)
         if value not in table:
@@ -229,6 +229,13 @@ def _remove_if_empty(folder):
         folder.rmdir()
 
 # %% ../nbs/07a_runs.ipynb #e03a25b9
+def _called(start):
+    "A start by its name: no path of one machine stands in a result"
+    if start is None:
+        return None
+    return f'.../{Path(start).name}' if Path(str(start)).is_absolute() else str(start)
+
+
 def read_start(start='shipped'):  # 'shipped', 'none', the folder of a model or run, or a hub id
     "The starting `UNet`, or None for 'none'"
     if start is None or str(start) == 'none':
@@ -279,7 +286,7 @@ def start_model(
     parameters = dict(net.named_parameters())
     if not any(k in parameters for k in taken):
         fail(start, f'fits {model} nowhere', 'leave out --model, or start with --from none')
-    return net, dict(start=str(start), taken=len(taken), new=new, unused=unused)
+    return net, dict(start=_called(start), taken=len(taken), new=new, unused=unused)
 
 # %% ../nbs/07a_runs.ipynb #534b2916
 def seen_before(
@@ -674,7 +681,7 @@ def run(
                 encoder_weights=None if took['start'] == 'none' else took['start'],
             )
         config = dict(
-            profile=p.name, limit=limit, start=start and str(start), class_names=list(data[0].classes)
+            profile=p.name, limit=limit, start=_called(start), class_names=list(data[0].classes)
         )
         return _experiment(data, split, p, how, _Begun(net, seed, config, more))
 
