@@ -156,8 +156,6 @@ def reproduce(data: Annotated[Optional[list[Path]], typer.Option(
               runs: Path = Path('runs'), cache: Path = Path('.cache'),
               resume: Resume = False, minutes: Minutes = None,
               compile: Annotated[bool, typer.Option('--compile', help='torch.compile the network')] = False,
-              also: Annotated[Optional[list[Path]], typer.Option(
-                  help='folder of a further data set to train on (BUS-BRA); may be given again')] = None,
               progress: Progress = True):
     "The main job: verify, split, cache, train, test, and the paper's Table 3 with ours beside it."
     from busiseg_nb.runs import How, make_profile, run, take_data

@@ -77,8 +77,18 @@ def options():
     parser.add_argument('--data', default=os.environ.get('BUSI_ROOT'), help='the first data set of the run')
     parser.add_argument('--also', nargs='*', default=[], help='its further data sets')
     parser.add_argument('--test', nargs='*', default=[], help='data sets that the run has not seen')
+    parser.add_argument('--begun', type=Path, help='JSON about an earlier run whose weights it began with')
     parser.add_argument('--out', type=Path, default=Path('busiseg_nb/data/model'))
     return parser.parse_args()
+
+
+def plain_paths(value):
+    "The same, with paths of one machine by their last part"
+    if isinstance(value, dict):
+        return {k: plain_paths(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [plain_paths(v) for v in value]
+    return f'.../{Path(value).name}' if isinstance(value, str) and os.path.isabs(value) else value
 
 
 def part_of(split, data, name):
@@ -191,7 +201,15 @@ def limits(tested):
     return '\n- '.join(words)
 
 
-def card(run, model, tested, size):
+def beginning(model, begun):
+    "What the weights began with, in words"
+    if begun:
+        return begun['text']
+    weights = model.meta.get('encoder_weights')
+    return f'The encoder began with {weights}.' if weights else 'The encoder began with random weights.'
+
+
+def card(run, model, tested, size, begun):
     "The model card, in Markdown"
     tables = [
         f'### {data}, {found["images"]} images\n\n{pixel_table(found["scores"])}'
@@ -199,13 +217,11 @@ def card(run, model, tested, size):
     ]
     tables.append(f'### Lesions, at the default operating point\n\n{lesion_table(tested)}')
     tables.append(f'### Operating points\n\n{point_table(tested)}')
-    weights = model.meta.get('encoder_weights')
-    start = f'The encoder began with {weights}.' if weights else 'The encoder began with random weights.'
     return CARD.format(
         encoder=model.encoder_name.removeprefix('tu-').removeprefix('timm-'),
         parameters=count_parameters(model)[0],
         size=size / 1e6,
-        weights=start,
+        weights=beginning(model, begun),
         command=run['provenance']['command'],
         epoch=run['training']['best_epoch'],
         epochs=run['training']['epochs'],
@@ -220,7 +236,8 @@ def card(run, model, tested, size):
 def main():
     "Choose on validation, write the weights, test once, write the card"
     args = options()
-    run = read_json(args.run / 'results.json')
+    begun = read_json(args.begun) if args.begun else None
+    run = plain_paths(read_json(args.run/'results.json'))
     several = [find_data(folder) for folder in (args.data, *args.also)]
     by_name = [c for d in several for c in d.cases]
     split = load_split(args.run / 'split.json', by_name)
@@ -241,6 +258,7 @@ def main():
             (tmp / 'm' / name).replace(tmp / name)
         shutil.rmtree(tmp / 'm')
         shutil.copy(args.run / 'split.json', tmp / 'split.json')
+        write_json({'data': run['data']}, tmp / 'results.json')
         model = load_model(tmp)
         tested, counts, lesions = {}, [], []
         for data in [*several, *map(find_data, args.test)]:
@@ -273,13 +291,16 @@ def main():
         result = {
             **{k: run[k] for k in keep},
             'scores': tested[several[0].layout]['scores'],
+            'lesion_scores': tested[several[0].layout]['lesion_scores'],
+            'images': tested[several[0].layout]['images'],
+            'begun': begun,
             'tested': tested,
             'shipped': provenance(),
             **{k: v for k, v in notes.items() if k != 'familiar'},
         }
         write_json(result, tmp / 'results.json')
         write_csv(curve.round(5), tmp / 'operating_curve.csv')
-        text = card(run, model, tested, (tmp / 'model.safetensors').stat().st_size)
+        text = card(run, model, tested, (tmp/'model.safetensors').stat().st_size, begun)
         (tmp / 'README.md').write_text(text, encoding='utf-8')
     print(text)
 
