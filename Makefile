@@ -46,7 +46,7 @@ reproduce: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python scripts/test_notebooks.py
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile tests
-#	$(BIN)/ruff check .
+	$(BIN)/ruff check .
 
 drift: $(STAMP)
 	$(BIN)/python scripts/drift.py $(NAMES)

@@ -166,7 +166,7 @@ def reproduce(data: Annotated[Optional[list[Path]], typer.Option(
     with agreed():
         several = take_data(data or [_root(None)], groups=groups)
     if (done := run(several, p, start, how, seed, limit)).finished:
-        report(done.folder, several[0].root)
+        report(done.folder, several[0].root if len(several) == 1 else None)
 
 def report(folder, data=None):
     "Print a finished run's table and draw its curves and prediction sheet"
