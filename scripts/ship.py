@@ -9,6 +9,7 @@ Its validation images choose the operating points and the temperature. Its test 
 import argparse
 import os
 import shutil
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -201,6 +202,18 @@ def limits(tested):
     return '\n- '.join(words)
 
 
+def as_typed(command):
+    "A recorded command as a reader would type it"
+    words, out = command.replace('cli.py', 'busiseg').replace('.../', '').split(), []
+    while words:
+        word = words.pop(0)
+        if word in ('--runs', '--cache', '--name'):
+            words.pop(0)
+        elif word not in ('--resume', '--no-progress'):
+            out.append(word)
+    return ' '.join(out)
+
+
 def beginning(model, begun):
     "What the weights began with, in words"
     if begun:
@@ -217,12 +230,12 @@ def card(run, model, tested, size, begun):
     ]
     tables.append(f'### Lesions, at the default operating point\n\n{lesion_table(tested)}')
     tables.append(f'### Operating points\n\n{point_table(tested)}')
-    return CARD.format(
+    text = CARD.format(
         encoder=model.encoder_name.removeprefix('tu-').removeprefix('timm-'),
         parameters=count_parameters(model)[0],
         size=size / 1e6,
         weights=beginning(model, begun),
-        command=run['provenance']['command'],
+        command=as_typed(run['provenance']['command']),
         epoch=run['training']['best_epoch'],
         epochs=run['training']['epochs'],
         resize=model.resize,
@@ -231,6 +244,15 @@ def card(run, model, tested, size, begun):
         limits=limits(tested),
         **run['split_sizes'],
     )
+    return '\n'.join(wrapped(line) for line in text.replace('\n  ', ' ').split('\n')) + '\n'
+
+
+def wrapped(line):
+    "A list item or sentence in lines of 108 columns; tables stay"
+    if len(line) <= 108 or line.startswith('|'):
+        return line
+    indent = '  ' if line.startswith('- ') else ''
+    return textwrap.fill(line, 108, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def main():
