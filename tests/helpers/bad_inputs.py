@@ -216,7 +216,7 @@ OWN = [Bad(name, make, TRAIN, says) for name, make, says in [
     ('own: mask of a colour', own(Image.new('RGB', (32, 32), (1, 2, 3))), 'first [1, 2, 3]'),
     ('own: 16-bit mask', own(Image.fromarray(np.zeros((32, 32), np.uint16))),
      'x002.png: has pixels of mode I'),
-    ('own: truncated mask', cut('own/masks/x002.png', 60), 'x002.png: cannot be read ('),
+    ('own: truncated mask', cut('own/masks/x002.png', 60), 'x002.png: cannot be read as an image ('),
     ('own: truncated image', lambda r: os.truncate(r/'own/images/x002.png',
                                                    (r/'own/images/x002.png').stat().st_size//2),
                                                    'x002.png: cannot be read ('),
