@@ -85,7 +85,7 @@ def _frame(path, number):
 
 def _spacing(info, mm):
     "The file's own scale, or the one that was given"
-    return as_spacing(info['spacing']) or (whole_spacing(mm) if mm else as_spacing(None))
+    return as_spacing(info.get('scale') or info['spacing']) or (whole_spacing(mm) if mm else as_spacing(None))
 
 def _shrink(picture, size, how):
     "An array of bytes at another size"
