@@ -276,7 +276,7 @@ WAY_NAMES = ('auto', 'torch')      # of `--way`
 Model = Annotated[Optional[str], typer.Option(
     help='folder of a model (RUN/best) or hub id; default: the one that comes with the package')]
 
-def _chosen(model, way, whole):
+def _chosen(model, way, whole, tell=None):
     "The model as `predict_files` takes it: a folder or hub id for PyTorch, else the fastest predictor"
     if way not in WAY_NAMES:
         fail(f'--way {way}', 'is not known', f'use one of {", ".join(WAY_NAMES)}')
@@ -287,7 +287,7 @@ def _chosen(model, way, whole):
     if not (folder/'model.safetensors').is_file():       # a hub id, or bad input, which PyTorch's way tells
         return model
     from busiseg_nb.deploy import fastest
-    predictor = fastest(folder, _tell)
+    predictor = fastest(folder, tell or _tell)
     predictor.called = folder.name if model else 'busiseg_nb'
     return predictor
 
@@ -345,13 +345,16 @@ def predict(inputs: Annotated[list[str], typer.Argument(help='image files, folde
     warnings.simplefilter('ignore')
     logging.getLogger('pydicom').setLevel(logging.CRITICAL)    # a bad file is one line
     from busiseg_nb.predict import predict_files
-    size, chosen = _parse_resize(resize), _chosen(model, way, whole)
+    size, told = _parse_resize(resize), []              # on a terminal at once, else once it has gone well
+    chosen = _chosen(model, way, whole, _tell if sys.stderr.isatty() else told.append)
     with _silent_libraries():
         report = predict_files(inputs, out, chosen, overlap, tta=tta, whole=whole, resize=size, jobs=jobs,
                                force=force, draw=overlay, progress=sys.stderr.isatty(),
                                sensitivity=sensitivity, mm_per_pixel=mm_per_pixel, frames=frames,
                                dicom_seg='fractional' if fractional else dicom_seg)
     if report is not None:                                     # the main process reports
+        for line in told if report['predicted'] else ():
+            _tell(line)
         _print_report(report, out, as_json)
 
 # %% ../nbs/11_cli.ipynb #4cc7c269

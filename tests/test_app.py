@@ -239,6 +239,7 @@ def test_each_layer_changes_the_picture(page, layer):
     before = source(page, '#overlay')
     page.get_by_label(layer, exact=True).click()
     changed(page, before)
+    assert source(page, '#overlay') != before
 
 
 def test_the_legend_names_the_classes(page):
