@@ -200,7 +200,7 @@ def test_no_training_on_a_stale_cache(folder, tmp_path, train, monkeypatch):
     from busiseg_nb import runs
     seen, p = [], folder/'benign'/'benign (1).png'
 
-    def look(learn, *args):
+    def look(learn, *args, **course):
         seen.append(learn.dls.train.cache)
         pytest.fail('enough')
 

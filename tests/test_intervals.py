@@ -68,7 +68,7 @@ def frame(pairs, labels, names, groups=None):
         cut_t = [m for *_, m in cut(t)]
         conf = M.confusion(np.stack(cut_p), np.stack(cut_t))
         group = group and group*len(r)
-        parts.append(M.counts_frame(conf, 'tile', [name]*len(r), [label]*len(r), group, r, c))
+        parts.append(M.counts_frame(conf, 'tile', [name]*len(r), [label]*len(r), group, (r, c)))
     return pd.concat(parts, ignore_index=True)
 
 
