@@ -60,6 +60,7 @@ class Profile:
     tile: int = 256  # pixels; None: that of the start
     resize: object = None  # None: native tiles (paper); int: longer side; (h,w): squashed (report); 'start'
     train_resize: int = None  # longer side of the images that `augment` draws its windows from
+    window: int = None  # side of these windows, pixels; None: as `tile`
     channels: int = 3
     classes: int = 3  # 1 is the binary form; data with other classes bring their own number
     monitor: str = 'valid_iou'  # a key of `MONITORS`: which epoch's weights are kept
@@ -75,7 +76,9 @@ _REPORT = Profile(
 )
 _SMALL = Profile('small', 'none', loss='dice+ce', lr=2e-3, schedule='one-cycle', channels=1)
 _LITE = replace(_SMALL, model='lite0', weights='imagenet', split='grouped', weight_decay=.02)
-_EFFECTS = dict(gain=.3, gamma=.4, clear=.12, shade=.2, speckle=.12, blur=.4, marks=.2)
+_WINDOWS = replace(_LITE, epochs=12, augment=(.75, 1.5), ema=.99, train_resize=384, window=192)
+_SEVENTH = dict.fromkeys(('benign', 'malignant', 'normal'), 1 / 7.2)  # an image of BUSI has 7.2 native tiles
+_LIGHT = dict(gain=.35, gamma=.5, shade=.25, speckle=.15, blur=.4, marks=.2)
 
 PROFILES = {
     'demo': replace(_SMALL, bs=8, epochs=10, fractions=(.6, .15, .25), resize=256),
@@ -95,18 +98,22 @@ PROFILES = {
         resize=192,
         train_resize=384,
     ),
-    'lite': replace(_LITE, epochs=16, augment=(.75, 1.5), ema=.99, tile=192, resize=192, train_resize=384),
+    'lite': replace(_WINDOWS, resize=256),
+    'lite-192': replace(_WINDOWS, tile=192, resize=192),
+    'lite-tiles': replace(_WINDOWS, train_resize=None, draw=_SEVENTH),
     'shipped': replace(
         _LITE,
         loss='dice+ce+presence',
         lr=1.5e-3,
         epochs=18,
-        augment=(.75, 1.6),
+        augment=(.75, 1.5),
         ema=.997,
-        resize=256,
+        tile=320,
+        resize=320,
         train_resize=384,
-        effects=_EFFECTS,
-        draw={'normal': 3.0, 'malignant': 1.3, 'busbra': .7},
+        window=256,
+        effects=dict(_LIGHT, clear=.1, clear_zoom=(.85, 1.35)),
+        draw={'normal': 2.0, 'malignant': 1.3, 'busbra': .8},
     ),
     'own': replace(
         _SMALL,
@@ -144,8 +151,9 @@ def check_profile(p: Profile) -> Profile:  # the same
     "`BusisegError` for impossible values and unknown names, before any work"
     if p.bs < 1:
         fail(f'batch size {p.bs}', 'is less than one tile', 'use 16, as the paper does')
-    if p.tile is not None and (p.tile < 32 or p.tile % 32):
-        fail(f'tile size {p.tile}', 'is not a multiple of 32', 'use 256, as the paper does')
+    for name, side in (('tile size', p.tile), ('window', p.window)):
+        if side is not None and (side < 32 or side % 32):
+            fail(f'{name} {side}', 'is not a multiple of 32', 'use 256, as the paper does')
     if p.epochs < 1 or not 0 < p.lr < float('inf'):
         fail(f'{p.epochs} epochs at learning rate {p.lr}', 'cannot train', 'use at least 1 and more than 0')
     tables = {'split': SPLITS, 'loss': LOSSES, 'monitor': MONITORS, 'schedule': [None, *SCHEDULES]}
@@ -510,7 +518,7 @@ def _augmentation(p):
     if p.augment is None:
         return None
     zoom = tuple(z * p.resize / p.train_resize for z in p.augment) if p.train_resize else p.augment
-    return Augment(p.tile, zoom, **(p.effects or {}))
+    return Augment(p.window or p.tile, zoom, **(p.effects or {}))
 
 
 def _often(data, p):
