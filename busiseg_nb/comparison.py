@@ -685,6 +685,8 @@ QUESTIONS = {
                       ("the paper's native tiles", 'images resized as a whole')),
     'overlap': Question('Do overlapping tiles help?', 'cv-*-overlap-*', 'cv-*-tiles-*',
                         ('tiles with overlap', 'tiles side by side')),
+    'size': Question('Is a longer side of 256 pixels better than 192?', 'cv-*-grouped-*', 'cv-*-192-*',
+                     ('256 pixels', '192 pixels')),
 }
 EACH = ('mean IoU', 'tumour Dice per image')     # scores that each question is asked of
 
