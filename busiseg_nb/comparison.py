@@ -677,13 +677,15 @@ class Question:
 
 
 QUESTIONS = {
-    'leak': Question('What does the random split add?', 'cv-*-random-*', 'cv-*-grouped-*',
+    'leak': Question('What does the random split add?', 'cv-*random-*', 'cv-*grouped-*',
                      ('random folds', 'grouped folds'), copies=True),
-    'pretraining': Question('What do pretrained weights add?', 'cv-*-grouped-*', 'cv-*-scratch-*',
+    'pretraining': Question('What do pretrained weights add?', 'cv-*grouped-*', 'cv-*scratch-*',
                             ('pretrained weights', 'random weights')),
-    'tiles': Question('Are native tiles better than resizing?', 'cv-*-tiles-*', 'cv-*-grouped-*',
+    'tiles': Question('Are native tiles better than resizing?', 'cv-*tiles-*', 'cv-*grouped-*',
                       ("the paper's native tiles", 'images resized as a whole')),
-    'overlap': Question('Do overlapping tiles help?', 'cv-*-overlap-*', 'cv-*-tiles-*',
+    'size': Question('Does a smaller working size cost anything?', 'cv-*192-*', 'cv-*grouped-*',
+                     ('a working size of 192 pixels', 'one of 256 pixels')),
+    'overlap': Question('Do overlapping tiles help?', 'cv-*overlap-*', 'cv-*tiles-*',
                         ('tiles with overlap', 'tiles side by side')),
 }
 EACH = ('mean IoU', 'tumour Dice per image')     # scores that each question is asked of
