@@ -25,7 +25,7 @@ from .machine import agreed, is_main
 
 # %% ../nbs/11_cli.ipynb #ac346caa
 TABLES = { # name in a help text: module that holds the table
-    'MODELS': 'models', 'PROFILES': 'runs', 'SPLITS': 'runs', 'LAYOUTS': 'dataset', 'SUFFIXES': 'images'}
+    'MODELS': 'models', 'PROFILES': 'runs', 'SPLITS': 'splits', 'LAYOUTS': 'dataset', 'SUFFIXES': 'images'}
 
 class _Names(dict):
     "The names in a table of this library, as words"
