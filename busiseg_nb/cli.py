@@ -209,18 +209,25 @@ def test(run: Annotated[Optional[Path], typer.Argument(
              help='folder of a finished run; default: the model that comes with the package')] = None,
          data: Data = None,
          classes: Classes = None,
+         overlap: Annotated[float, typer.Option(
+             help='share of a tile that its neighbour repeats, at least 0 and below 1')] = 0.,
+         out: Annotated[Optional[Path], typer.Option(
+             help='keep scores and counts of the test part in this new folder')] = None,
          progress: Progress = True):
     "Score a run's best weights again: on its own test images, or on all images of another data set."
     from busiseg_nb.predict import default_model
-    from busiseg_nb.runs import lesion_scores, recorded, rescore, take_data
+    from busiseg_nb.runs import lesion_scores, recorded, rescore, save_rescored, take_data
     several = take_data(_root(data), classes, check=False)
     print(several[0])
-    now = rescore(run or default_model(), several[0], progress)
+    now = rescore(run or default_model(), several[0], progress, overlap)
     print(f'{now.images} images, {"the test part of the run" if now.own else "all of them new to the run"}')
     old = recorded(run or default_model(), several[0], now.own)
     _print_scores(now.scores, old.get('scores', {}))
     print(f'lesions whose peak probability is at least {now.peak:.3f}:')
     _print_scores(lesion_scores(now.scored.lesions, now.peak), old.get('lesion_scores', {}))
+    if out:
+        save_rescored(now, run or default_model(), out)
+        print(f'kept in {out}')
 
 # %% ../nbs/11_cli.ipynb #fbceaaac
 @_command(epilog=LAUNCH.format('train'))

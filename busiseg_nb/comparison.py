@@ -683,10 +683,10 @@ QUESTIONS = {
                             ('pretrained weights', 'random weights')),
     'tiles': Question('Are native tiles better than resizing?', 'cv-*tiles-*', 'cv-*grouped-*',
                       ("the paper's native tiles", 'images resized as a whole')),
-    'size': Question('Does a smaller working size cost anything?', 'cv-*192-*', 'cv-*grouped-*',
-                     ('a working size of 192 pixels', 'one of 256 pixels')),
     'overlap': Question('Do overlapping tiles help?', 'cv-*overlap-*', 'cv-*tiles-*',
                         ('tiles with overlap', 'tiles side by side')),
+    'size': Question('Is a longer side of 256 pixels better than 192?', 'cv-*grouped-*', 'cv-*192-*',
+                     ('256 pixels', '192 pixels')),
 }
 EACH = ('mean IoU', 'tumour Dice per image')     # scores that each question is asked of
 

@@ -6,8 +6,8 @@
 __all__ = ['PROFILES', 'CONVENTION', 'OWN_CONVENTION', 'Profile', 'check_profile', 'make_profile', 'How', 'new_run', 'read_start',
            'take_over', 'start_model', 'seen_before', 'Scored', 'group_names', 'score_cases', 'main_scores',
            'lesion_scores', 'background_only', 'take_data', 'subset', 'divide', 'Run', 'run', 'read_result',
-           'class_scores', 'parse_resize', 'images_to_test', 'Rescored', 'rescore', 'recorded', 'reproduce',
-           'train_own']
+           'class_scores', 'parse_resize', 'images_to_test', 'Rescored', 'rescore', 'save_rescored', 'recorded',
+           'reproduce', 'train_own']
 
 # %% ../nbs/07a_runs.ipynb #41ecf169
 import json
@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from . import metrics
+from . import metrics, splits
 from .core import class_names_for, fail, seed_everything
 from .dataset import DataSet, find_data, join
 from .files import cannot_write, locked, read_json, write_csv, write_json
@@ -36,7 +36,7 @@ from .metrics import SCORES, case_scores, counts_frame, counts_from_frame, own_c
 from .models import CONFIG, LOSSES, UNet, build_model, load_model, uncompiled
 from .predict import default_model, model_folder
 from .preprocessing import Augment, build_cache, load_case, resize_mask
-from .splits import PARTS, SPLITS, is_split, load_split, save_split, split_data, split_hash
+from .splits import is_split, load_part, load_split, save_split, split_data, split_hash
 from .tiling import tile_image
 from .training import MONITORS, SCHEDULES, adam, get_dls, get_learner, train
 
@@ -140,7 +140,7 @@ def check_profile(p: Profile) -> Profile:  # the same
             fail(f'{name} {side}', 'is not a multiple of 32', 'use 256, as the paper does')
     if p.epochs < 1 or not 0 < p.lr < float('inf'):
         fail(f'{p.epochs} epochs at learning rate {p.lr}', 'cannot train', 'use at least 1 and more than 0')
-    tables = {'split': SPLITS, 'loss': LOSSES, 'monitor': MONITORS, 'schedule': [None, *SCHEDULES]}
+    tables = {'split': splits.SPLITS, 'loss': LOSSES, 'monitor': MONITORS, 'schedule': [None, *SCHEDULES]}
     for name, table in tables.items():
         value = getattr(p, name)
         if value not in table:
@@ -310,15 +310,15 @@ def group_names(cases, groups) -> dict:  # case name -> group name
     return {c.name: of.get(c.name, c.name) for c in cases}
 
 
-def _score_case(model, case, group, batch):
+def _score_case(model, case, group, batch, overlap):
     "Counts of one image and of its tiles, probabilities (H,W,C) and truth (H,W) at its own size"
-    view = View.of(model)
+    view = View.of(model, overlap=overlap)
     classes = max(2, model.classes)
     img, mask = load_case(case)
     if classes == 2:
         mask = (mask > 0).astype(np.uint8)
     tiles, grid = view.tiles(img)
-    truth, _ = tile_image(resize_mask(mask, model.resize), model.tile_size)
+    truth, _ = tile_image(resize_mask(mask, model.resize), model.tile_size, overlap)
     probs = predict_tiles(model, tiles, batch)
     merged = view.back(probs, grid, mask.shape)
     rows, cols = np.divmod(np.arange(len(tiles)), grid.cols)
@@ -349,6 +349,7 @@ def score_cases(
     groups=None,  # case name -> group name
     batch: int = 16,
     progress: bool = True,
+    overlap: float = 0.0,  # share of a tile that its neighbour repeats
 ) -> Scored:
     "Confusion counts of merged masks (native size) and of tiles (working size), and each image's lesions"
     from tqdm.auto import tqdm
@@ -357,7 +358,7 @@ def score_cases(
     frames, lesions, histogram, begun = [], [], 0, time.time()
     for case in tqdm(cases, unit='image', desc='test', disable=not progress, dynamic_ncols=True):
         group = (groups or {}).get(case.name, case.name)
-        counted, merged, mask = _score_case(model, case, group, batch)
+        counted, merged, mask = _score_case(model, case, group, batch, overlap)
         frames += counted
         histogram = histogram + metrics.prob_histogram(np.clip(1 - merged[..., 0], 0, 1), mask > 0)
         spacing = case.facts.get('spacing_mm')
@@ -461,9 +462,9 @@ def divide(
 ) -> dict:  # {'train': cases, 'valid': cases, 'test': cases}
     "Divide each data set by itself and join the parts; `BusisegError` where a part has no image"
     first, *others = several
-    splits = [split_data(first, p.split, p.fractions, seed)]
-    splits += [split_data(data, 'grouped', p.also, seed) for data in others]
-    split = {part: [case for one in splits for case in one[part]] for part in PARTS}
+    divided = [split_data(first, p.split, p.fractions, seed)]
+    divided += [split_data(data, 'grouped', p.also, seed) for data in others]
+    split = {part: [case for one in divided for case in one[part]] for part in splits.PARTS}
     if p.test_selects:
         split['valid'] = split['test']
     return split
@@ -831,7 +832,7 @@ def images_to_test(folder, # of a run or model
     if not any(n in by for part in parts.values() for n in part):
         return list(data.cases), False
     if _several(result):
-        return _part_of_joined(file, data), True
+        return load_part(file, data), True
     return load_split(file, data.cases)['test'], True
 
 
@@ -839,17 +840,6 @@ def _several(result):
     "Whether a run was made of several data sets"
     facts = read_json(result).get('data') if result.is_file() else None
     return isinstance(facts, dict) and len(facts.get('parts', [])) > 1
-
-
-def _part_of_joined(file, data):
-    "The test images that a split of several data sets has of one of them"
-    split = read_json(file)
-    known = {n for part in split['parts'].values() for n in part}
-    if split.get('sha256') != split_hash(split['parts']):
-        fail(file, 'does not match its own checksum', 'make the split again')
-    if strange := next((n for n in data.by_name if n not in known), None):
-        fail(data.root, f'has {strange}, which the run did not know', 'give the data that it was trained on')
-    return [data.by_name[n] for n in split['parts']['test'] if n in data.by_name]
 
 
 @dataclass
@@ -860,11 +850,13 @@ class Rescored:
     images: int
     own: bool                   # whether they are the run's own test part
     peak: float                 # the default operating point
+    overlap: float = 0.         # of the tiles
 
 
 def rescore(folder, # of a run: best/, split.json, results.json; or of a model
             data, # folder or `DataSet`
-            progress: bool = True) -> Rescored:
+            progress: bool = True,
+            overlap: float = 0.) -> Rescored: # share of a tile that its neighbour repeats
     "Score a run's best weights again on its own test part, or on all images of another data set"
     folder, (data,) = Path(folder), take_data(data, check=False)
     old = read_result(folder/'results.json') if (folder/'results.json').exists() else {}
@@ -873,9 +865,28 @@ def rescore(folder, # of a run: best/, split.json, results.json; or of a model
     cases, own = images_to_test(folder, data)
     _check_same(data, old, own)
     groups = group_names(data.cases, data.groups)
-    scored = score_cases(model.to(default_device()), cases, groups, progress=progress)
+    scored = score_cases(model.to(default_device()), cases, groups, progress=progress, overlap=overlap)
     peak = model.meta.get('operating_points', {}).get('default', 0.)
-    return Rescored(main_scores(scored.counts, scored.histogram), scored, len(cases), own, peak)
+    return Rescored(main_scores(scored.counts, scored.histogram), scored, len(cases), own, peak, overlap)
+
+
+def save_rescored(again: Rescored, # of a run's own test part
+                  folder, # of that run
+                  out): # folder, made: results.json, counts.csv and split.json, as a run has them
+    "Keep new scores of a run beside those of others; `BusisegError` for other images than its test part"
+    folder, out = Path(folder), Path(out)
+    if not again.own or not (folder/'split.json').exists():
+        fail(out, 'can hold scores of the test part of a run only', 'leave out --out')
+    if (out/'results.json').exists():
+        fail(out, 'already holds results', 'choose another folder')
+    old = read_result(folder/'results.json')
+    config = {**old['config'], 'overlap': again.overlap}
+    changed = {'name': out.name, 'config': config, 'scored_again': folder.name}
+    facts = _test_facts(again.scored, {'test': [again.images]})
+    origin = provenance(config=config, data_fingerprint=old['data']['fingerprint'])
+    write_csv(again.scored.counts, out/'counts.csv')
+    write_json(read_json(folder/'split.json'), out/'split.json')
+    write_json(old | changed | facts | {'provenance': origin}, out/'results.json')
 
 
 def recorded(folder, # of a run or model

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['PARTS', 'FOLDS', 'RANDOM_FOLDS', 'SPLITS', 'STRATA', 'apportion', 'units', 'split_cases', 'split_table',
-           'kfold_cases', 'check_split', 'split_data', 'split_hash', 'save_split', 'is_split', 'load_split']
+           'kfold_cases', 'check_split', 'split_data', 'split_hash', 'save_split', 'is_split', 'load_split',
+           'load_part']
 
 # %% ../nbs/01a_splits.ipynb #219430cf
 import hashlib
@@ -232,3 +233,18 @@ def load_split(path, # JSON file of `save_split`
     if verify and d.get('fingerprint') != fingerprint([by[n] for n in names]):
         fail(path, 'was made of other data (the fingerprints differ)', 'use the data set that it was made of')
     return {p: [by[n] for n in v] for p, v in parts.items()}
+
+
+def load_part(path, # JSON file of `save_split`, of one data set or of several that were joined
+              data:DataSet, # one of them
+              part:str='test') -> list: # of `Case`s
+    "The part that a split has of one data set; `BusisegError` for another's images or an edited file"
+    split = read_json(path)
+    if not _holds_split(split):
+        fail(path, 'is not a split', 'make one with save_split')
+    if split.get('sha256') != split_hash(split['parts']):
+        fail(path, 'does not match its own checksum', 'make the split again')
+    known = {n for names in split['parts'].values() for n in names}
+    if strange := next((n for n in data.by_name if n not in known), None):
+        fail(data.root, f'has {strange}, which the split does not know', 'give the data that it was made of')
+    return [data.by_name[n] for n in split['parts'][part] if n in data.by_name]

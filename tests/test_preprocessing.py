@@ -31,16 +31,9 @@ from busiseg_nb.preprocessing import (
     resize_mask,
     resized_shape,
 )
+from errors import message
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-def message(fn, *args, **kw):
-    "The one line that a bad input raises"
-    with pytest.raises(BusisegError) as e:
-        fn(*args, **kw)
-    assert '\n' not in str(e.value)
-    return str(e.value)
 
 
 def restored(cache, a, name):
