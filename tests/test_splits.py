@@ -80,7 +80,7 @@ def test_split_is_stratified_and_complete(fractions, seed):
 def test_split_is_the_same_everywhere():
     "Pinned: a change of this hash makes every published split another one"
     assert split_hash(split_cases(made_up())) == PINNED
-    code = ("import sys; sys.path[:0] = ['tests']; from test_splits import *; "
+    code = ("import sys; sys.path[:0] = ['tests', 'tests/helpers']; from test_splits import *; "
             "print(split_hash(split_cases(made_up())))")
     for hashseed in '01':
         env = {**os.environ, 'PYTHONHASHSEED': hashseed, 'PYTHONPATH': str(ROOT)}
