@@ -220,7 +220,10 @@ def _one_decimal(x):
     return None if x is None else f'{x:,.1f}'
 
 def _share(x):
-    return None if x is None else f'{100*x:.0f} %'
+    "A probability in percent, never rounded to certainty"
+    if x is None or .005 <= x < .995:
+        return None if x is None else f'{100*x:.0f} %'
+    return 'over 99 %' if x > .5 else 'under 1 %'
 
 def _axes(pair):
     return None if pair is None else ' × '.join(f'{length:,.1f}' for length in pair)
