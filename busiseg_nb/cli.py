@@ -169,8 +169,7 @@ def reproduce(data: Annotated[Optional[list[Path]], typer.Option(
               epochs: Epochs = None, batch_size: BatchSize = None, lr: Rate = None, seed: Seed = 0,
               limit: Annotated[Optional[int], typer.Option(
                   help='use only so many images, for a trial')] = None,
-              groups: Annotated[Optional[Path], typer.Option(
-                  help='CSV of near-copies (group,name), for data other than BUSI')] = None,
+              groups: Groups = None,
               runs: Runs = Path('runs'), cache: Cache = Path('.cache'),
               resume: Resume = False, minutes: Minutes = None,
               compile: Annotated[bool, typer.Option('--compile', help='torch.compile the network')] = False,
@@ -246,8 +245,7 @@ def train(data: Annotated[Path, typer.Option(
               help='side of a tile in pixels; default: that of --from, or 256')] = None,
           resize: Annotated[str, typer.Option(
               help="working size: start (that of --from), native, or the longer side in pixels")] = 'start',
-          groups: Annotated[Optional[Path], typer.Option(
-              help='CSV (group,name) of images that must not be torn apart')] = None,
+          groups: Groups = None,
           runs: Runs = Path('runs'), cache: Cache = Path('.cache'),
           resume: Resume = False, minutes: Minutes = None, progress: Progress = True):
     "Train on your own data, any classes, from a model or none; then busiseg predict --model RUNS/NAME/best."

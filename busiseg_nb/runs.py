@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from . import metrics, splits
+from . import metrics
 from .core import class_names_for, fail, seed_everything
 from .dataset import DataSet, find_data, join
 from .files import cannot_write, locked, read_json, write_csv, write_json
@@ -36,7 +36,7 @@ from .metrics import SCORES, case_scores, counts_frame, counts_from_frame, own_c
 from .models import CONFIG, LOSSES, UNet, build_model, load_model, uncompiled
 from .predict import default_model, model_folder
 from .preprocessing import Augment, build_cache, load_case, resize_mask
-from .splits import is_split, load_part, load_split, save_split, split_data, split_hash
+from .splits import SPLITS, is_split, load_part, load_split, save_split, split_data, split_hash
 from .tiling import tile_image
 from .training import MONITORS, SCHEDULES, adam, get_dls, get_learner, train
 
@@ -140,7 +140,7 @@ def check_profile(p: Profile) -> Profile:  # the same
             fail(f'{name} {side}', 'is not a multiple of 32', 'use 256, as the paper does')
     if p.epochs < 1 or not 0 < p.lr < float('inf'):
         fail(f'{p.epochs} epochs at learning rate {p.lr}', 'cannot train', 'use at least 1 and more than 0')
-    tables = {'split': splits.SPLITS, 'loss': LOSSES, 'monitor': MONITORS, 'schedule': [None, *SCHEDULES]}
+    tables = {'split': SPLITS, 'loss': LOSSES, 'monitor': MONITORS, 'schedule': [None, *SCHEDULES]}
     for name, table in tables.items():
         value = getattr(p, name)
         if value not in table:
@@ -461,10 +461,7 @@ def divide(
     seed: int = 0,
 ) -> dict:  # {'train': cases, 'valid': cases, 'test': cases}
     "Divide each data set by itself and join the parts; `BusisegError` where a part has no image"
-    first, *others = several
-    divided = [split_data(first, p.split, p.fractions, seed)]
-    divided += [split_data(data, 'grouped', p.also, seed) for data in others]
-    split = {part: [case for one in divided for case in one[part]] for part in splits.PARTS}
+    split = split_data(join(several), p.split, p.fractions, seed, p.also)
     if p.test_selects:
         split['valid'] = split['test']
     return split
@@ -722,7 +719,7 @@ def _experiment(data, split, p, how, begun):
         'split_sizes': {k: len(v) for k, v in split.items()},
         'split_sha256': split_hash(split),
         'training': _training_facts(learn, history, model),
-        **_test_facts(scored, split),
+        **_test_facts(scored, main_scores(scored.counts, scored.histogram)),
         'convention': CONVENTION,
         'provenance': origin,
         **more,
@@ -761,14 +758,14 @@ def _training_facts(learn, history, model):
     }
 
 
-def _test_facts(scored, split):
+def _test_facts(scored, scores):
     "What results.json says of the test"
     return {
-        'scores': main_scores(scored.counts, scored.histogram),
+        'scores': scores,
         'lesion_scores': lesion_scores(scored.lesions),
         'background_only_iou_mean': round(background_only(scored.counts), 6),
         'test_images_per_second': round(scored.images_per_second, 2),
-        'tumour_probability_histogram': scored.histogram.tolist() if len(split['test']) else [],
+        'tumour_probability_histogram': scored.histogram.tolist() if scored.lesions else [],
     }
 
 # %% ../nbs/07a_runs.ipynb #51df4a8e
@@ -882,7 +879,7 @@ def save_rescored(again: Rescored, # of a run's own test part
     old = read_result(folder/'results.json')
     config = {**old['config'], 'overlap': again.overlap}
     changed = {'name': out.name, 'config': config, 'scored_again': folder.name}
-    facts = _test_facts(again.scored, {'test': [again.images]})
+    facts = _test_facts(again.scored, again.scores)
     origin = provenance(config=config, data_fingerprint=old['data']['fingerprint'])
     write_csv(again.scored.counts, out/'counts.csv')
     write_json(read_json(folder/'split.json'), out/'split.json')
