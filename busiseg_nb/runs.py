@@ -275,6 +275,14 @@ def start_model(
     return net, dict(start=_called(start), taken=len(taken), new=new, unused=unused)
 
 # %% ../nbs/07a_runs.ipynb #534b2916
+def _fingerprints(result):
+    "Of the data that a results.json tells of: of all together and of each that was joined"
+    facts = result.get('data') if isinstance(result, dict) else None
+    if not isinstance(facts, dict):
+        return set()
+    return {facts.get('fingerprint'), *(part.get('fingerprint') for part in facts.get('parts', []))} - {None}
+
+
 def seen_before(
     start,  # see `read_start`
     data: DataSet,
@@ -285,10 +293,11 @@ def seen_before(
     file = next((f for f in (where / 'split.json', where.parent / 'split.json') if f.is_file()), None)
     if not file or not is_split(file):
         return []
-    old = read_json(file)
+    old, result = read_json(file), file.parent / 'results.json'
+    trained_on = {old.get('fingerprint')} | (_fingerprints(read_json(result)) if result.is_file() else set())
     known = {n for part in ('train', 'valid') for n in old['parts'][part]}
     names = {c.name for c in data.cases}
-    same = old.get('fingerprint') == data.fingerprint or (
+    same = data.fingerprint in trained_on or (
         data.is_busi and len(known & names) > .5 * len(names)
     )
     return [c.name for c in split['test'] if same and c.name in known]
@@ -901,8 +910,7 @@ def recorded(folder, # of a run or model
 
 def _check_same(data, old, own):
     "`BusisegError` where names agree but the data are not those of the run"
-    facts = old.get('data') if isinstance(old.get('data'), dict) else {}
-    known = {facts.get('fingerprint'), *(p.get('fingerprint') for p in facts.get('parts', []))} - {None}
+    known = _fingerprints(old)
     if own and known and not data.is_busi and data.fingerprint not in known:
         fail(
             data.root,

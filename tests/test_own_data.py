@@ -299,6 +299,9 @@ def test_images_that_the_start_was_trained_on_are_told(phantom, tmp_path):
         assert seen == {c.name for c in other['test']} - set(names['test']) != set()
     write_json({'parts': names, 'fingerprint': 'of other data'}, tmp_path/'run'/'split.json')
     assert seen_before(tmp_path/'run', d, other) == []
+    parts = [{'fingerprint': 'else'}, {'fingerprint': d.fingerprint}]
+    write_json({'data': {'fingerprint': 'both', 'parts': parts}}, tmp_path/'run'/'results.json')
+    assert set(seen_before(tmp_path/'run', d, other)) == seen
 
 
 def test_the_shipped_model_knows_its_own_split_of_busi(busi):
