@@ -278,9 +278,10 @@ def start_model(
 def _fingerprints(result):
     "Of the data that a results.json tells of: of all together and of each that was joined"
     facts = result.get('data') if isinstance(result, dict) else None
-    if not isinstance(facts, dict):
-        return set()
-    return {facts.get('fingerprint'), *(part.get('fingerprint') for part in facts.get('parts', []))} - {None}
+    facts = facts if isinstance(facts, dict) else {}
+    parts = facts.get('parts') if isinstance(facts.get('parts'), list) else []
+    found = [one.get('fingerprint') for one in (facts, *parts) if isinstance(one, dict)]
+    return [fingerprint for fingerprint in found if fingerprint is not None]
 
 
 def seen_before(
@@ -294,7 +295,7 @@ def seen_before(
     if not file or not is_split(file):
         return []
     old, result = read_json(file), file.parent / 'results.json'
-    trained_on = {old.get('fingerprint')} | (_fingerprints(read_json(result)) if result.is_file() else set())
+    trained_on = [old.get('fingerprint'), *(_fingerprints(read_json(result)) if result.is_file() else [])]
     known = {n for part in ('train', 'valid') for n in old['parts'][part]}
     names = {c.name for c in data.cases}
     same = data.fingerprint in trained_on or (
