@@ -362,7 +362,7 @@ def test_another_site_in_the_same_browser(served):
 def test_memory_stays_flat_over_300_requests(served, config, record_property):
     """Each by a new visitor, with views of 1 MB: 150 MB more if the server kept them
 
-    The first 150 requests start the server's threads, each with memory of its own."""
+    It grows by some 35 MB over the first 150 and then stays, as measured over 600."""
     url, _, p = served
     data = png(size=(400, 640))
     rss = {}
