@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from PIL import Image
 
 from .core import LABELS, VALUES, BusisegError, fail
@@ -125,6 +124,7 @@ class TileCache:
 
     def _open(self):
         "Map the arrays and read the index; an error of some kind where they do not fit together"
+        import pandas as pd
         self.images = np.lib.format.open_memmap(self.folder/'images.npy', 'r')  # (N,S,S,C) uint8
         self.masks = np.lib.format.open_memmap(self.folder/'masks.npy', 'r')    # (N,S,S) uint8
         text = {'case': str, 'fingerprint': str}
@@ -162,6 +162,7 @@ def _source_key(cases, settings):
 
 def _tile_index(cases, shapes, size):
     "One row per tile: case, label, row, col, and height and width of the whole image that was cut"
+    import pandas as pd
     rows = []
     for c, (h, w) in zip(cases, shapes, strict=True):
         grid = make_grid((h, w), size)
