@@ -215,7 +215,8 @@ def test(run: Annotated[Optional[Path], typer.Argument(
          progress: Progress = True):
     "Score a run's best weights again: on its own test images, or on all images of another data set."
     from busiseg_nb.predict import default_model
-    from busiseg_nb.runs import lesion_scores, recorded, rescore, save_rescored, take_data
+    from busiseg_nb.runs import check_unused, lesion_scores, recorded, rescore, save_rescored, take_data
+    check_unused(out)
     several = take_data(_root(data), classes, check=False)
     print(several[0])
     now = rescore(run or default_model(), several[0], progress, overlap)

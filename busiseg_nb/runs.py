@@ -6,8 +6,8 @@
 __all__ = ['PROFILES', 'CONVENTION', 'OWN_CONVENTION', 'Profile', 'check_profile', 'make_profile', 'How', 'new_run', 'read_start',
            'take_over', 'start_model', 'seen_before', 'Scored', 'group_names', 'score_cases', 'main_scores',
            'lesion_scores', 'background_only', 'take_data', 'subset', 'divide', 'Run', 'run', 'read_result',
-           'class_scores', 'parse_resize', 'images_to_test', 'Rescored', 'rescore', 'save_rescored', 'recorded',
-           'reproduce', 'train_own']
+           'class_scores', 'parse_resize', 'images_to_test', 'Rescored', 'rescore', 'check_unused', 'save_rescored',
+           'recorded', 'reproduce', 'train_own']
 
 # %% ../nbs/07a_runs.ipynb #41ecf169
 import json
@@ -878,6 +878,12 @@ def rescore(folder, # of a run: best/, split.json, results.json; or of a model
     return Rescored(main_scores(scored.counts, scored.histogram), scored, len(cases), own, peak, overlap)
 
 
+def check_unused(out): # folder, made or not, or None
+    "`BusisegError` where results are kept already"
+    if out and (Path(out)/'results.json').exists():
+        fail(out, 'already holds results', 'choose another folder')
+
+
 def save_rescored(again: Rescored, # of a run's own test part
                   folder, # of that run
                   out): # folder, made: results.json, counts.csv and split.json, as a run has them
@@ -885,8 +891,7 @@ def save_rescored(again: Rescored, # of a run's own test part
     folder, out = Path(folder), Path(out)
     if not again.own or not (folder/'split.json').exists():
         fail(out, 'can hold scores of the test part of a run only', 'leave out --out')
-    if (out/'results.json').exists():
-        fail(out, 'already holds results', 'choose another folder')
+    check_unused(out)
     old = read_result(folder/'results.json')
     config = {**old['config'], 'overlap': again.overlap}
     changed = {'name': out.name, 'config': config, 'scored_again': folder.name}

@@ -187,12 +187,14 @@ def pixel_table(scores):
     "IoU, Dice, precision and recall of each class, in per cent"
     lines = [row(name, scores) for name in (*CLASSES, 'mean', 'tumour')]
     return '\n'.join(
-        ['| class | IoU, % | Dice, % | precision, % | recall, % |', '|---|---|---|---|---|', *lines]
+        ['| class | IoU, % | Dice, % | precision, % | recall, % |', '|---|--:|--:|--:|--:|', *lines]
     )
 
 
 def score_cell(name, found):
     "A score with its interval, shares in per cent"
+    if found[0] is None:
+        return '–'
     share = SCORES[name].unit == 'share'
     return interval_text(found, scale=100 if share else 1, digits=1 if share else 2) + (' %' if share else '')
 
@@ -202,11 +204,11 @@ def lesion_table(tested):
     names = list(tested)
     lines = [
         '| score | ' + ' | '.join(f'{n}, {tested[n]["images"]} images' for n in names) + ' |',
-        '|---|' + '---|' * len(names),
+        '|---|' + '--:|' * len(names),
     ]
     for score in tested[names[0]]['lesion_scores']:
         cells = [score_cell(score, tested[n]['lesion_scores'][score]) for n in names]
-        if any(c != '-' and not c.startswith('- ') for c in cells):
+        if any(c != '–' for c in cells):
             lines.append(f'| {SCORES[score].text} | ' + ' | '.join(cells) + ' |')
     return '\n'.join(lines)
 
@@ -215,7 +217,7 @@ def point_table(tested):
     "What the operating points do"
     lines = [
         '| data | operating point | lesions missed | normal images alarmed | false positives per image |',
-        '|---|---|---|---|---|',
+        '|---|---|--:|--:|--:|',
     ]
     for data, found in tested.items():
         for point, scores in found['points'].items():
