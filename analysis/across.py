@@ -1,0 +1,58 @@
+"""Near-copies across data sets: the search that found BUSI's own, over the images of two data sets together.
+
+    python analysis/across.py BUSI_FOLDER BUSBRA_FOLDER
+"""
+import argparse
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from benchmarks.common import finish, write_result
+from busiseg_nb.dataset import find_data
+from busiseg_nb.leakage import NEXT_FRAME, SAME_FRAME, find_links
+
+
+def told(cases, links):
+    "Names and scores of links, the surest first"
+    return [[cases[k.a].name, cases[k.b].name, round(k.score, 3)]
+            for k in sorted(links, key=lambda k: -k.score)]
+
+
+def summary(first, second, links):
+    "What the links say about copies between the two data sets, and within the second"
+    n, cases = len(first.cases), first.cases + second.cases
+    across = [k for k in links if (k.a < n) != (k.b < n)]
+    within = [k for k in links if k.a >= n and k.b >= n and k.score >= NEXT_FRAME]
+    patient = {name: i for i, group in enumerate(second.groups) for name in group}
+    apart = [k for k in within if patient.get(cases[k.a].name, -1) != patient.get(cases[k.b].name, -2)]
+    return {'data': [first.layout, second.layout],
+            'fingerprints': [first.fingerprint, second.fingerprint],
+            'images': [n, len(second.cases)],
+            'threshold_copy': SAME_FRAME,
+            'threshold_next_frame': NEXT_FRAME,
+            'pairs_verified_across': len(across),
+            'best_score_across': round(max((k.score for k in across), default=0.), 3),
+            'copies_across': told(cases, [k for k in across if k.score >= NEXT_FRAME]),
+            'copies_within_second': len(within),
+            'of_different_patients': told(cases, apart)}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('first', help='folder of a data set')
+    parser.add_argument('second', help='folder of another one')
+    parser.add_argument('--workers', type=int, default=2, help='threads')
+    parser.add_argument('--json', default='results/analysis/across.json', help='file for the results')
+    args = parser.parse_args()
+    first, second = find_data(args.first), find_data(args.second)
+    print(first, second, sep='\n')
+    start = time.time()
+    found = summary(first, second, find_links(first.cases + second.cases, args.workers))
+    found['seconds'] = round(time.time() - start, 1)
+    print({key: value for key, value in found.items() if not isinstance(value, list) or len(value) < 5})
+    write_result(found, args.json)
+
+
+if __name__ == '__main__':
+    finish(main)
