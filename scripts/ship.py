@@ -41,7 +41,7 @@ from busiseg_nb.runs import (
 )
 from busiseg_nb.splits import load_split
 
-OFFSETS = (0.0, 0.2, 0.4, 0.6, 0.8)     # of the background's logit, tried on validation images
+OFFSETS = (0.0, 0.4, 0.8)     # of the background's logit, tried on validation images
 WATCHED = ('lesion_dice', 'lesions_missed', 'normal_alarms')
 COST = 0.01     # of mean lesion Dice, that a lesion less missed may cost
 
@@ -84,6 +84,7 @@ def options():
     parser.add_argument('--data', default=os.environ.get('BUSI_ROOT'), help='the first data set of the run')
     parser.add_argument('--also', nargs='*', default=[], help='its further data sets')
     parser.add_argument('--test', nargs='*', default=[], help='data sets that the run has not seen')
+    parser.add_argument('--average', type=Path, help='folder of a model whose weights are averaged with the run')
     parser.add_argument('--begun', type=Path, help='JSON about an earlier run whose weights it began with')
     parser.add_argument('--out', type=Path, default=Path('busiseg_nb/data/model'))
     return parser.parse_args()
@@ -106,6 +107,14 @@ def part_of(split, data, name):
 def looks(cases):
     "(N,40) statistics of the pictures of these cases"
     return np.stack(thread_map(lambda c: picture_statistics(load_image(c.image)), cases))
+
+
+def average(model, other):
+    "The mean of the weights and statistics of two networks of one form, in the first of them"
+    theirs = other.state_dict()
+    means = {key: (own + theirs[key])/2 for key, own in model.state_dict().items() if own.is_floating_point()}
+    model.load_state_dict(means, strict=False)
+    return model
 
 
 def validated(model, split, several):
@@ -301,6 +310,8 @@ def main():
     by_name = [c for d in several for c in d.cases]
     split = load_split(args.run / 'split.json', by_name)
     model = load_model(args.run / 'best')
+    if args.average:
+        model = average(model, load_model(args.average))
     leaning = lean(model, split, several)
     notes, curve = chosen(model, split, several)
     notes['background_offset'] = leaning['offset']
@@ -355,6 +366,8 @@ def main():
             'lesion_scores': tested[several[0].layout]['lesion_scores'],
             'images': tested[several[0].layout]['images'],
             'begun': begun,
+            'leaning': leaning,
+            'averaged_with': args.average and args.average.parent.name,
             'tested': tested,
             'shipped': provenance(),
             **{k: v for k, v in notes.items() if k != 'familiar'},
