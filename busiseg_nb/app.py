@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['NOTE', 'MAX_PAGE', 'VIEW', 'LAYERS', 'SHOWN', 'HEAT', 'COLUMNS', 'MEANINGS', 'MEASURED', 'SAVES', 'CSS', 'SCRIPT',
-           'ZOOMS', 'MOST_FILES', 'TOLD', 'KEEP', 'SWEEP', 'VISITORS', 'CLOSED', 'Ask', 'Result', 'analyse', 'heat',
-           'probability_view', 'draw_view', 'describe', 'swatch', 'known_columns', 'lesion_table', 'size_line',
+           'ZOOMS', 'MOST_FILES', 'TOLD', 'PARTS', 'KEEP', 'SWEEP', 'VISITORS', 'CLOSED', 'Ask', 'Result', 'analyse',
+           'heat', 'probability_view', 'draw_view', 'describe', 'swatch', 'known_columns', 'lesion_table', 'size_line',
            'headline', 'legend', 'tested_table', 'trust', 'familiarity', 'card', 'save_overlay', 'save_csv',
            'draw_report', 'save_pdf', 'save_dicom_seg', 'Job', 'operating_points', 'point_at', 'Seen', 'Events',
            'make_app', 'serve']
@@ -637,6 +637,10 @@ def _alert(error, path):
     line = str(error).replace(f"{Path(path or '').parent}{os.sep}", '') or type(error).__name__
     return f'<p role="alert">{html.escape(line)}</p>'
 
+PARTS = ( # of the page: what an answer can change, in the order of its outputs
+    'alert', 'seen', 'result', 'title', 'frame', 'strip', 'canvas', 'lesions', 'mask', 'report', 'seg',
+    'file', 'point', 'threshold', 'mm')
+
 class Events:
     "What the page does: show files, pick one, ask again, draw, save"
     def __init__(self, gr, model, name):
@@ -665,22 +669,26 @@ class Events:
         caution = ', caution: unlike the training pictures' if r.report['doubts'] else ''
         return np.asarray(small), f'{r.path.name}: {n or "no"} lesion{"s"*(n != 1)}{caution}'
 
+    def _answer(self, **told):
+        "What the page's outputs get: of each of `PARTS` what is told; the others stay as they are"
+        if unknown := set(told) - set(PARTS):
+            raise TypeError(f'the page has no {sorted(unknown)}')
+        return [told[part] if part in told else self.gr.skip() for part in PARTS]
+
     def _page(self, seen, layers, alpha, alerts=''):
-        "All that the page shows of a visitor's results, in the order of its outputs"
+        "All that the page shows of a visitor's results"
         gr, r = self.gr, seen.now()
         n, many = r.report['frames'], len(seen.results) > 1
         strip = gr.update(value=[self._thumbnail(one) for one in seen.results] if many else [], visible=many,
                           selected_index=seen.at if many else None)
         frames = gr.update(visible=n > 1, maximum=max(2, n), value=r.ask.frame)
         dicom = gr.update(visible=reader_of(r.path, read_head(r.path)) is READERS['DICOM'])
-        return [alerts, seen, gr.update(visible=True), headline(r.report), frames, strip,
-                self._drawn(r, layers, alpha), lesion_table(r.report), str(r.file('mask.png')),
-                str(r.file('report.json')), dicom, gr.update(value=None, height=90),
-                *self._asked(r.ask)]
-
-    def _asked(self, ask):
-        "What the controls show of it: operating point, threshold, millimetres per pixel"
-        return point_at(self.points, ask.threshold), round(ask.threshold, 2), ask.mm
+        return self._answer(
+            alert=alerts, seen=seen, result=gr.update(visible=True), title=headline(r.report), frame=frames,
+            strip=strip, canvas=self._drawn(r, layers, alpha), lesions=lesion_table(r.report),
+            mask=str(r.file('mask.png')), report=str(r.file('report.json')), seg=dicom,
+            file=gr.update(value=None, height=90), point=point_at(self.points, r.ask.threshold),
+            threshold=round(r.ask.threshold, 2), mm=r.ask.mm)
 
     def _exact(self, threshold):
         "What the slider stands for: it shows two digits of an operating point"
@@ -688,13 +696,12 @@ class Events:
 
     def _nothing(self, alerts):
         "The page without a result"
-        skipped = [self.gr.skip() for _ in range(11)]
-        closed, wide = self.gr.update(visible=False), self.gr.update(value=None, height=150)
-        return [alerts, None, closed, *skipped[:8], wide, *skipped[8:]]
+        return self._answer(alert=alerts, seen=None, result=self.gr.update(visible=False),
+                            file=self.gr.update(value=None, height=150))
 
     def _unchanged(self, alerts):
         "The page as it was, with what went wrong"
-        return [alerts, *(self.gr.skip() for _ in range(14))]
+        return self._answer(alert=alerts)
 
     def show(self, paths, layers, alpha, threshold, mm, seen):
         "Analyse the files that were dropped, pasted or chosen"
@@ -789,10 +796,10 @@ def _trusted(gr, model, folder):
             gr.Markdown(card(folder))
 
 def _downloads(gr):
-    "Buttons: those that are ready, and {key: (button, hidden download)} of those that are made"
+    "{key: button} of those that are ready, and {key: (button, hidden download)} of those that are made"
     with gr.Row():
-        ready = [gr.DownloadButton(label, size='md', min_width=150, elem_id=key)
-                 for key, label in (('mask', 'Mask (PNG)'), ('report', 'Report (JSON)'))]
+        ready = {key: gr.DownloadButton(label, size='md', min_width=150, elem_id=key)
+                 for key, label in (('mask', 'Mask (PNG)'), ('report', 'Report (JSON)'))}
         made = {key: (gr.Button(label, size='md', min_width=150, elem_id=f'{key}-save'),
                       gr.DownloadButton(label, elem_classes='made', elem_id=f'{key}-file'))
                 for key, (label, _) in SAVES.items()}
@@ -828,8 +835,10 @@ def make_app(model, # `UNet`
             rows = gr.HTML(elem_id='lesions')
             ready, made = _downloads(gr)
             _trusted(gr, model, folder)
-        outputs = [message, state, result, title, frame, strip, canvas, rows, *ready, made['seg'][0], file,
-                   named, threshold, mm]
+        parts = dict(alert=message, seen=state, result=result, title=title, frame=frame, strip=strip, **ready,
+                     canvas=canvas, lesions=rows, seg=made['seg'][0], file=file, point=named,
+                     threshold=threshold, mm=mm)
+        outputs = [parts[part] for part in PARTS]
         alone = dict(api_visibility='private', concurrency_limit=1, concurrency_id='network')
         run = dict(outputs=outputs, **alone)
         look, ask = [layers, alpha], [threshold, mm]
