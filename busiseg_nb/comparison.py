@@ -94,6 +94,9 @@ class FinishedRun:
 
     @property
     def link(self) -> str:
+        "Its name, linked to its file; of a made-up run the name alone, as its folder does not stay"
+        if self.made_up:
+            return self.name
         return f'[{self.name}]({(self.folder/"results.json").as_posix()})'
 
     def score(self, key) -> tuple: # 'iou_mean' …

@@ -108,11 +108,12 @@ def test_the_check_finds_what_is_wrong(tmp_path):
     (tmp_path/'b.html').write_text(
         '<html><head><script src="https://cdn.example/x.js"></script></head><body><img src="q.png">'
         '<a href="c.html">c</a><a href="https://x/y.py#LNone">s</a><i id="z"></i><i id="z"></i>'
-        '<details open class="code-fold"></details><table><td>abc...</td></table></body></html>')
+        '<details open class="code-fold"></details><table><td>abc...</td><td>one of {MODELS}</td></table>'
+        '<pre>/tmp/tmpab_1/x.json</pre></body></html>')
     found = ' '.join(check_site(tmp_path))
     for word in ('missing anchor b.html#x', 'no title', 'no description', 'without alt text',
                  'broken link c.html', 'broken link q.png', 'from elsewhere', 'without a line', 'id z twice',
-                 'stand open', 'cut off'):
+                 'stand open', 'cut off', '{MODELS} stands in a table', 'folder /tmp/tmpab_1/x.json'):
         assert word in found, word
 
 
@@ -201,6 +202,10 @@ def test_tables_align_numbers():
                  '<th class="num">v</th>', '<td class="num">–</td>', '<td>a</td>'):
         assert part in shown
     years = finish.TABLE.sub(finish.table, '<table><tr><th>y</th></tr><tr><td>2023</td></tr></table>')
+    head = '<table><tr><th>d</th></tr><tr><td>-1.2 [-3.0, 0.5]</td></tr>'
+    signed, mixed = (finish.TABLE.sub(finish.table, head + end)
+                     for end in ('</table>', '<tr><td>4-5</td></tr></table>'))
+    assert '>−1.2 [−3.0, 0.5]<' in signed and '>-1.2 [-3.0, 0.5]<' in mixed      # in columns of numbers
     assert '>2023<' in years                                                       # no separator in a year
 
 
@@ -317,6 +322,7 @@ def test_command_page_has_every_option(site):
         assert f'<code>busiseg {name}</code>' in text
         options = [o for par in command.params for o in par.opts if o.startswith('--') and o != '--help']
         assert [o for o in options if f'<code>{o}</code>' not in text] == []
+    assert 'list[' not in text and 'busi, ' in text                  # kinds in words, names from the tables
 
 
 def test_sidebar_has_the_numbers_of_the_notebooks_and_leads_on(site):

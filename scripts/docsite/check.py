@@ -7,6 +7,9 @@ from urllib.parse import unquote
 
 from docsite.cells import twice
 
+UNREAD = re.compile(r'src="data:[^"]*"|<details\b.*?</details>', re.S)     # pictures and folded source
+
+
 
 class PageParser(HTMLParser):
     "Ids, links, images, folds, title and description of a page"
@@ -57,6 +60,10 @@ def page_problems(page: PageParser, text: str):    # text: the page's HTML
     yield from (f'source link {href[-60:]} without a line' for href in lineless)
     for cell in re.findall(r'<td[^>]*>([^<]*\.\.\.)</td>', text):
         yield f'a table is cut off: {cell[-40:]!r}'
+    for name in sorted(set(re.findall(r'<td[^>]*>[^<]*(\{[A-Z_]+\})', text))):
+        yield f'{name} stands in a table instead of what it names'
+    for folder in sorted(set(re.findall(r'(?:/tmp|/var/folders)/[\w./-]+', UNREAD.sub('', text)))):
+        yield f'the temporary folder {folder[:60]} is named'
 
 
 def link_problems(file: Path, page: PageParser, parsed: dict):    # parsed: path -> page, of the whole site
@@ -76,7 +83,8 @@ def link_problems(file: Path, page: PageParser, parsed: dict):    # parsed: path
 
 def check_site(site) -> list[str]:    # folder of the rendered pages
     """Broken links and anchors, pages without title or description, images without alt text, files from
-    elsewhere, ids that stand twice, open source, source links without lines, tables that are cut off"""
+    elsewhere, ids that stand twice, open source, source links without lines, tables that are cut off or hold
+    a `{NAME}`, temporary folders"""
     site, bad, parsed = Path(site).resolve(), [], {}
     for file in sorted(site.rglob('*.html')):
         if 'site_libs' not in file.parts:

@@ -47,6 +47,8 @@ def kind_of(par) -> str:
         return ''
     own = getattr(par, 'type_descriptor', None)      # of newer versions of typer; else click's type
     kind = own.annotation if own is not None else par.type
+    if inner := getattr(kind, '__args__', None):     # list[Path]
+        return f'{KINDS.get(inner[0].__name__.lower(), inner[0].__name__)}, may be given again'
     choices = getattr(kind, 'choices', None)
     if choices is None and isinstance(kind, type) and issubclass(kind, Enum):
         choices = list(kind)
@@ -56,9 +58,16 @@ def kind_of(par) -> str:
     return KINDS.get(name.lower(), name.lower())
 
 
+def help_text(text) -> str:    # of a command or an option, or None
+    "Help as Markdown: options in it are code, so that their hyphens stay hyphens"
+    return re.sub(r'(?<![\w`-])--[a-z][\w-]*', r'`\g<0>`', cell_text(text or ''))
+
+
 def option_rows(command) -> list[str]:
     "A row of Markdown for each argument and option"
     rows = []
+    if hasattr(command, 'fill'):      # names from the library's tables go into the help
+        command.fill()
     for par in command.params:
         if getattr(par, 'hidden', False) or par.name == 'help':
             continue
@@ -67,7 +76,7 @@ def option_rows(command) -> list[str]:
         else:
             shown = ', '.join(f'`{o}`' for o in [*par.opts, *par.secondary_opts])
         default = '*required*' if par.required else default_of(par)
-        text = cell_text(getattr(par, 'help', '') or '')
+        text = help_text(getattr(par, 'help', ''))
         rows.append(f'| {shown} | {kind_of(par)} | {default} | {text} |')
     return rows
 
@@ -77,7 +86,7 @@ def section(name: str, command) -> list[str]:
     places = [p.metavar or p.name.upper() for p in command.params if p.param_type_name == 'argument']
     anchor = name.split(' ', 1)[-1].replace(' ', '-')
     text = re.sub(r'\s*\n(?!\n)\s*', ' ', (command.help or '').replace('\b', '').strip())
-    out = [f'### `{name}` {{#{anchor}}}', '', cell_text(text).replace(r'\|', '|'), '']
+    out = [f'### `{name}` {{#{anchor}}}', '', help_text(text).replace(r'\|', '|'), '']
     out += ['```sh', ' '.join([name, *places, '[OPTIONS]']), '```', '']
     if rows := option_rows(command):
         out += ['| option | takes | default | meaning |', '|---|---|---|---|', *rows, '']

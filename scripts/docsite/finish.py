@@ -111,9 +111,11 @@ def table(m) -> str:    # match of TABLE
             if i in numeric:
                 attributes = with_class(attributes, 'num')
             elif len(plain(text)) >= 50:
-                attributes = with_class(attributes, 'long')
+                attributes = with_class(attributes, 'essay' if len(plain(text)) >= 160 else 'long')
             if i in large and at >= heads:
                 text = separated(text)
+            if i in numeric and at >= heads:
+                text = re.sub(r'(?<![\w.-])-(?=\d)', '−', text)
             return f'<{c[1]}{attributes}>{text}</{c[1]}>'
         return CELL.sub(cell, r[0])
 
