@@ -19,12 +19,13 @@ from tqdm.auto import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.common import SHIPPED, arguments, finish, write_result
 from busiseg_nb.core import fail
-from busiseg_nb.dataset import find_cases, fingerprint
+from busiseg_nb.dataset import find_data
+from busiseg_nb.files import read_json
 from busiseg_nb.inference import predict_proba
 from busiseg_nb.metrics import KEEP, batch_scores, tile_sums
 from busiseg_nb.models import load_model
 from busiseg_nb.preprocessing import load_case
-from busiseg_nb.splits import load_split, split_hash
+from busiseg_nb.splits import load_part
 from busiseg_nb.tiling import tile_image
 
 TILE = 256
@@ -68,11 +69,10 @@ def main():
     args = parser.parse_args()
     if not args.data:
         parser.error('--data: the folder of the data set is missing')
-    model, cases = load_model(args.model), find_cases(args.data)
+    model, data = load_model(args.model), find_data(args.data)
     if model.classes < 3:
         fail(args.model, 'is binary', 'give a model with three classes')
-    split = load_split(args.split, cases)
-    chosen = [case for part in args.parts for case in split[part]][:args.limit]
+    chosen = [case for part in args.parts for case in load_part(args.split, data, part)][:args.limit]
     sums = []
     for case in tqdm(chosen, unit='image'):
         image, truth = load_case(case)
@@ -80,11 +80,11 @@ def main():
     hard, soft = (np.concatenate(part) for part in zip(*sums, strict=True))
     result = {'model': model.encoder_name, 'meta': model.meta, 'classes': list(model.class_names),
               'images': len(chosen), 'parts': args.parts, 'limit': args.limit,
-              'split_sha256': split_hash(split), 'tile': TILE, 'scores': table(hard, soft)}
+              'split_sha256': read_json(args.split)['sha256'], 'tile': TILE, 'scores': table(hard, soft)}
     for row in result['scores']:
         name = f"{'soft' if row['soft'] else 'hard'}, {row['keep']}, batch {row['batch'] or 'all'}"
         print(f'{name:28}', ' '.join(f'{100*v:6.1f}' for v in row['iou']), f"{row['tiles']:6d} tiles")
-    write_result(result, args.json, data_fingerprint=fingerprint(cases))
+    write_result(result, args.json, data_fingerprint=data.fingerprint)
 
 
 if __name__ == '__main__':

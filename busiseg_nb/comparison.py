@@ -677,14 +677,16 @@ class Question:
 
 
 QUESTIONS = {
-    'leak': Question('What does the random split add?', 'cv-*-random-*', 'cv-*-grouped-*',
+    'leak': Question('What does the random split add?', 'cv-*random-*', 'cv-*grouped-*',
                      ('random folds', 'grouped folds'), copies=True),
-    'pretraining': Question('What do pretrained weights add?', 'cv-*-grouped-*', 'cv-*-scratch-*',
+    'pretraining': Question('What do pretrained weights add?', 'cv-*grouped-*', 'cv-*scratch-*',
                             ('pretrained weights', 'random weights')),
-    'tiles': Question('Are native tiles better than resizing?', 'cv-*-tiles-*', 'cv-*-grouped-*',
+    'tiles': Question('Are native tiles better than resizing?', 'cv-*tiles-*', 'cv-*grouped-*',
                       ("the paper's native tiles", 'images resized as a whole')),
-    'overlap': Question('Do overlapping tiles help?', 'cv-*-overlap-*', 'cv-*-tiles-*',
+    'overlap': Question('Do overlapping tiles help?', 'cv-*overlap-*', 'cv-*tiles-*',
                         ('tiles with overlap', 'tiles side by side')),
+    'size': Question('Is a longer side of 256 pixels better than 192?', 'cv-*grouped-*', 'cv-*192-*',
+                     ('256 pixels', '192 pixels')),
 }
 EACH = ('mean IoU', 'tumour Dice per image')     # scores that each question is asked of
 

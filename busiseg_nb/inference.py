@@ -81,9 +81,10 @@ def _device(model):
     import torch
     return next(model.parameters(), torch.empty(0)).device
 
-def gains_by_bf16(model) -> bool: # a network
+def gains_by_bf16(model, # a network
+                  device=None) -> bool: # default: its own
     "Whether bfloat16 is in the hardware and makes this network faster: on a CPU not a depthwise one"
-    device = _device(model)
+    device = device or _device(model)
     return has_bf16(device) and not (device.type == 'cpu' and is_depthwise(model))
 
 def _precision(model, bf16):

@@ -297,6 +297,9 @@ class Augment:
     speckle:float=0. # standard deviation of noise that is two pixels coarse
     blur:float=0. # share of the tiles that are smoothed, each by an amount of its own
     marks:float=0. # share of the tiles into which calipers are drawn
+    sharpen:float=0. # share of the tiles that are sharpened, each by an amount of its own
+    local:float=0. # share of the tiles whose contrast is made more alike from place to place
+    contrast:float=0. # log of the factor by which gray values move from their mean, at most, either way
 
     def __call__(self, x, # (n,C,H,W) uint8
                  y, # (n,H,W) uint8 classes
@@ -322,10 +325,17 @@ class Augment:
         x = (x.clamp(0, 1)**torch.exp(self.gamma*u()))*torch.exp(self.gain*u())
         if self.blur:
             x = self.smooth(x, g)
+        if self.sharpen:
+            x = self.crisp(x, g)
+        if self.local:
+            x = self.level(x, g)
         if self.shade:
             x = x*torch.exp(self.shade*self.field(n, 4, g).to(x.device))
         if self.speckle:
             x = x*(1 + self.speckle*u().abs()*self.field(n, self.size//2, g).to(x.device))
+        if self.contrast:
+            middle = x.mean((2, 3), keepdim=True)
+            x = (middle + (x - middle)*torch.exp(self.contrast*u()))*(x > 0)    # padding stays black
         if self.noise:
             x = x*(1 + self.noise*torch.randn(x.shape, generator=g).to(x.device))
         if self.marks:
@@ -361,6 +371,27 @@ class Augment:
         n = len(x)
         share = torch.rand(n, 1, 1, 1, generator=g)*(torch.rand(n, 1, 1, 1, generator=g) < self.blur)
         return torch.lerp(x, F.avg_pool2d(x, 5, 1, 2, count_include_pad=False), share.to(x.device))
+
+    def crisp(self, x, g):
+        "`x`, some of its images with more of what differs from their local means"
+        import torch
+        import torch.nn.functional as F
+        n = len(x)
+        share = 1.5*torch.rand(n, 1, 1, 1, generator=g)*(torch.rand(n, 1, 1, 1, generator=g) < self.sharpen)
+        return x + (x - F.avg_pool2d(x, 5, 1, 2, count_include_pad=False))*share.to(x.device)
+
+    def level(self, x, g):
+        "`x`, some of its images mixed with themselves at the same mean and spread everywhere"
+        import torch
+        import torch.nn.functional as F
+        n = len(x)
+        def around(values):
+            return F.interpolate(F.adaptive_avg_pool2d(values, 8), size=x.shape[2:], mode='bilinear')
+        mean = around(x)
+        spread = (around(x*x) - mean*mean).clamp(min=0).sqrt()
+        levelled = (.35 + .15*(x - mean)/(spread + .03))*(x > 0)
+        share = torch.rand(n, 1, 1, 1, generator=g)*(torch.rand(n, 1, 1, 1, generator=g) < self.local)
+        return torch.lerp(x, levelled, share.to(x.device))
 
     def draw(self, x, g):
         "Draw two to four bright crosses, as calipers are, into some of the images, in place"

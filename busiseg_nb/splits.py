@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['PARTS', 'FOLDS', 'RANDOM_FOLDS', 'SPLITS', 'STRATA', 'apportion', 'units', 'split_cases', 'split_table',
-           'kfold_cases', 'check_split', 'split_data', 'split_hash', 'save_split', 'is_split', 'load_split']
+           'kfold_cases', 'check_split', 'split_data', 'split_hash', 'save_split', 'is_split', 'load_split',
+           'load_part']
 
 # %% ../nbs/01a_splits.ipynb #219430cf
 import hashlib
@@ -211,14 +212,26 @@ def is_split(path) -> bool:
         return False
 
 # %% ../nbs/01a_splits.ipynb #0d6dd651
+def _read_split(path):
+    "What the file of a split holds; `BusisegError` if it holds none"
+    d = read_json(path)
+    if not _holds_split(d):
+        fail(path, 'is not a split', 'make one with save_split')
+    return d
+
+
+def _check_sum(d, path):
+    "`BusisegError` if a split was edited"
+    if d.get('sha256') != split_hash(d['parts']):
+        fail(path, 'does not match its own checksum', 'make the split again')
+
+
 def load_split(path, # JSON file of `save_split`
                cases, # `Case`s of the data set
                verify:bool=False, # also compare the fingerprint of the data, which reads every file
               ) -> dict: # as `split_cases` returns it
     "Read a split; `BusisegError` if it was edited, names unknown cases or (`verify`) was made of other data"
-    d = read_json(path)
-    if not _holds_split(d):
-        fail(path, 'is not a split', 'make one with save_split')
+    d = _read_split(path)
     parts, by = d['parts'], {c.name: c for c in cases}
     selects = parts['valid'] == parts['test']          # the report selects on its test part
     names = [n for p, v in parts.items() if not (p == 'valid' and selects) for n in v]
@@ -227,8 +240,19 @@ def load_split(path, # JSON file of `save_split`
              'use the data set that it was made of')
     if twice := [n for n, k in Counter(names).items() if k > 1]:
         fail(path, f'has {twice[0]} twice', 'make the split again')
-    if d.get('sha256') != split_hash(parts):
-        fail(path, 'does not match its own checksum', 'make the split again')
+    _check_sum(d, path)
     if verify and d.get('fingerprint') != fingerprint([by[n] for n in names]):
         fail(path, 'was made of other data (the fingerprints differ)', 'use the data set that it was made of')
     return {p: [by[n] for n in v] for p, v in parts.items()}
+
+
+def load_part(path, # JSON file of `save_split`, of one data set or of several that were joined
+              data:DataSet, # one of them
+              part:str='test') -> list: # of `Case`s
+    "The part that a split has of one data set; `BusisegError` for another's images or an edited file"
+    split = _read_split(path)
+    _check_sum(split, path)
+    known = {n for names in split['parts'].values() for n in names}
+    if strange := next((n for n in data.by_name if n not in known), None):
+        fail(data.root, f'has {strange}, which the split does not know', 'give the data that it was made of')
+    return [data.by_name[n] for n in split['parts'][part] if n in data.by_name]

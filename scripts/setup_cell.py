@@ -19,7 +19,7 @@ from docsite.cells import title_of  # noqa: E402
 
 EXTRAS = {'00c_images': 'dicom', '07b_predict': 'dicom', '10_deploy': 'onnx,openvino', '12_app': 'app',
           '13_scale': 'distributed', '14_robustness': 'app,dicom'}      # of the library that a notebook needs
-DATA = ()      # notebooks whose `data` is BUSI where it is
+DATA = ('01_dataset', '02_preprocessing', '06_metrics', '09_leakage')      # they show BUSI where it is
 MARK = '# Setup: '
 BADGE_IMAGE = 'https://colab.research.google.com/assets/colab-badge.svg'
 FOLDER = re.compile(r"""Path\((f?)'\.\./results(?:/([^']*))?'\)(?=(\.)?)""")
@@ -43,7 +43,8 @@ def setup_cell(name: str, results: bool, data: bool, tables: bool) -> str:    # 
         names.append('pd.options.display.max_colwidth = None      # tables show whole texts')
     if data:
         imports.append('from busiseg_nb.phantom import example_data')
-        names.append('data = example_data()     # BUSI where BUSI_ROOT names its folder, else the phantom')
+        what = 'BUSI where BUSI_ROOT names its folder, else the phantom'
+        names.append(f'example = example_data(scale=.5)      # {what}')
     if not names:
         return '\n'.join(lines)
     return '\n'.join([*lines, '\n'.join(imports).rstrip('\n'), '', *names])

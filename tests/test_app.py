@@ -35,15 +35,32 @@ A.serve(load_model(sys.argv[1]), int(sys.argv[2]), 1, 'trial', sys.argv[1])
 '''
 
 
+POINTS = {'default': .05, 'high sensitivity': .01, 'low false alarms': .9961}
+
+
+def familiar_phantoms():
+    "What `fit_familiar` knows of phantoms, with a wide limit"
+    from busiseg_nb.inference import fit_familiar, picture_statistics
+    sizes = ((190, 335), (160, 200), (96, 128))
+    pictures = [phantom_image(label, sizes[seed % 3], 100 + seed)[0] for seed in range(20)
+                for label in ('benign', 'malignant')]
+    looks = np.stack([picture_statistics(img) for img in pictures])
+    known = fit_familiar(looks[:25], looks[25:])
+    return known | {'limit': 4*known['limit']}
+
+
 @contextmanager
 def serving(root, sweep=60, **kwargs):
     "The page with a small random model: its address, the folder with its files and its log, its process"
     from busiseg_nb.core import seed_everything
     from busiseg_nb.models import build_model, save_model
     seed_everything(0)
-    save_model(build_model('tu-mobilenetv3_small_050', encoder_weights=None, **kwargs), root/'model')
+    save_model(build_model('tu-mobilenetv3_small_050', encoder_weights=None, **kwargs), root/'model',
+               operating_points=POINTS, familiar=familiar_phantoms(), lesion_calibration=[1., 0.])
     scores = {'lesions_missed': [.048, .02, .09], 'normal_alarms': [.2, .1, .3]}
-    (root/'model'/'results.json').write_text(json.dumps({'scores': scores}))
+    elsewhere = {'lesions_missed': [.11, .07, .15], 'normal_alarms': [None, None, None]}
+    tested = {'breast': {'images': 256, 'points': {'default': elsewhere}}}
+    (root/'model'/'results.json').write_text(json.dumps({'scores': scores, 'tested': tested}))
     (root/'model'/'README.md').write_text('---\ntags: [x]\n---\n# A card of the test\n')
     for d in ('tmp', 'cwd'):
         (root/d).mkdir()
@@ -277,17 +294,74 @@ def test_zoom_by_button_wheel_drag_and_keys(page):
     page.keyboard.press('0')
 
 
+def ask_threshold(page, value):
+    "Give a threshold by its number"
+    page.fill('#threshold input[type=number]', str(value))
+    page.press('#threshold input[type=number]', 'Tab')
+    page.locator('#threshold input[type=range]').dispatch_event('pointerup')
+
+
+def none_found(page):
+    page.wait_for_function('document.querySelector("#lesions").innerText.includes("No lesion found")')
+
+
 def test_threshold_drops_lesions(page):
     before = page.inner_text('#lesions')
     assert page.locator('#lesions tbody tr').count() > 0, before
-    page.fill('#threshold input[type=number]', '1')
-    page.press('#threshold input[type=number]', 'Tab')
-    page.locator('#threshold input[type=range]').dispatch_event('pointerup')
-    page.wait_for_function('document.querySelector("#lesions").innerText.includes("No lesion found")')
-    page.fill('#threshold input[type=number]', '0')
-    page.press('#threshold input[type=number]', 'Tab')
-    page.locator('#threshold input[type=range]').dispatch_event('pointerup')
+    ask_threshold(page, 1)
+    none_found(page)
+    ask_threshold(page, 0)
     page.wait_for_selector('#lesions tbody tr')
+
+
+def chosen_point(page):
+    "The operating point that is marked, or None"
+    return page.evaluate('document.querySelector("#points input:checked")?.value ?? null')
+
+
+def reported(page, folder, name):
+    "The report of the image that is shown"
+    download(page, '#report', folder/'report.json', f'{name}_report.json')
+    return json.loads((folder/'report.json').read_text())
+
+
+def test_operating_points(page, tmp_path):
+    words = [label.inner_text() for label in page.locator('#points label').all()]
+    assert [word.strip() for word in words] == list(POINTS)
+    page.get_by_label('low false alarms', exact=True).click()
+    none_found(page)
+    assert float(page.input_value('#threshold input[type=number]')) == 1
+    assert reported(page, tmp_path, 'case 3')['threshold'] == POINTS['low false alarms']
+    ask_threshold(page, .02)                            # which is no operating point
+    page.wait_for_selector('#lesions tbody tr')
+    assert chosen_point(page) is None
+    page.get_by_label('default', exact=True).click()
+    page.wait_for_function('document.querySelector("#threshold input[type=number]").value == "0.05"')
+    page.wait_for_function('document.querySelector("#points input:checked")?.value == "default"')
+
+
+def test_each_result_keeps_what_was_asked_of_it(page):
+    ask_threshold(page, 1)
+    none_found(page)
+    page.locator('#strip button.thumbnail-lg').nth(0).click()
+    shows(page, 'case 1.png')
+    page.wait_for_selector('#lesions tbody tr')
+    assert chosen_point(page) == 'default'
+    page.locator('#strip button.thumbnail-lg').nth(2).click()
+    shows(page, 'case 3.png')
+    none_found(page)
+    assert chosen_point(page) == 'low false alarms'
+    page.get_by_label('default', exact=True).click()
+    page.wait_for_selector('#lesions tbody tr')
+
+
+def test_each_lesion_has_a_calibrated_probability(page, tmp_path):
+    heads = [cell.inner_text() for cell in page.locator('#lesions th').all()]
+    (column,) = [i for i, head in enumerate(heads) if head.startswith('Real lesion')]
+    cell = page.locator('#lesions tbody tr').first.locator('td').nth(column).inner_text()
+    row = reported(page, tmp_path, 'case 3')['lesions'][0]
+    assert cell == f'{100*row["lesion_probability"]:.0f} %'
+    assert 'Real lesion: the share' in page.inner_text('#lesions')
 
 
 def test_millimetres(page):
@@ -297,9 +371,15 @@ def test_millimetres(page):
     page.wait_for_function('document.querySelector("#lesions").innerText.includes("mm²")')
     row = page.locator('#lesions tbody tr').first.inner_text()
     assert '×' in row and page.locator('#lesions tbody tr').first.locator('td').first.inner_text() == '1'
+    assert '0.1 mm per pixel, as given' in page.inner_text('.title')
+    page.fill('#mm input', '0')                         # no length: a line, and the result stays
+    page.press('#mm input', 'Enter')
+    page.wait_for_selector('#alert p')
+    assert 'is no length' in page.inner_text('#alert') and page.locator('#overlay img').is_visible()
     page.fill('#mm input', '')
     page.press('#mm input', 'Enter')
     page.wait_for_function('!document.querySelector("#lesions").innerText.includes("mm²")')
+    assert not page.locator('#alert p').is_visible()
 
 
 @pytest.mark.parametrize('button, name, start', [
@@ -322,11 +402,64 @@ def test_how_far_to_trust_it(page):
     assert '5 % [2 to 9 %] of the lesions had no predicted pixel' in text
     assert '20 % [10 to 30 %] of the pictures without a lesion got one' in text
     assert page.locator('#trust a[href="#card"]').count() == 1
+    cells = [cell.inner_text() for cell in page.locator('#trust td').all()]
+    assert cells == ['BrEaST, 256 pictures', 'default', '11 % [7 to 15 %]', '–']
+    assert 'gets a word of caution' in text
     page.locator('#card button').first.click()
     page.wait_for_function('document.querySelector("#card").innerText.includes("A card of the test")')
 
 
-def test_all_controls_can_be_reached_by_the_keyboard(page):
+def test_a_picture_unlike_those_of_the_training_gets_a_word_of_caution(page, tmp_path):
+    assert page.locator('.title .doubt').count() == 0               # a phantom, as the model knows it
+    noise = np.random.default_rng(0).integers(0, 256, (160, 200), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path/'noise.png')
+    upload(page, tmp_path/'noise.png')
+    shows(page, 'noise.png')
+    text = page.inner_text('.title .doubt')
+    assert text.startswith('Caution: this picture is unlike') and 'do not trust mask or class' in text
+    report = reported(page, tmp_path, 'noise')
+    assert report['unlike_training'] > 1 and len(report['doubts']) == 1
+
+
+def test_a_photograph_among_ultrasound_pictures_is_marked_in_the_strip(page, tmp_path):
+    camera = pytest.importorskip('skimage.data').camera()
+    Image.fromarray(camera[::2, ::2]).save(tmp_path/'photograph.png')
+    upload(page, [*phantoms(tmp_path, 1), tmp_path/'photograph.png'])
+    shows(page, 'case 1.png')
+    page.locator('#strip button.thumbnail-lg').nth(1).wait_for()
+    phantom, photograph = (label.inner_text() for label in page.locator('#strip button.thumbnail-lg').all())
+    assert 'caution' in photograph and 'caution' not in phantom
+    assert page.locator('.title .doubt').count() == 0
+
+
+def test_a_dicom_file_gives_a_dicom_segmentation(page, tmp_path):
+    pytest.importorskip('highdicom')
+    import pydicom
+
+    from test_predict import dicom
+    assert not page.locator('#seg-save').is_visible()               # of a PNG
+    dicom(tmp_path/'case.dcm', phantom_image('malignant', (150, 200), 4)[0], PixelSpacing=[.1, .2])
+    upload(page, tmp_path/'case.dcm')
+    shows(page, 'case.dcm')
+    page.locator('#seg-save').wait_for()
+    assert '0.1 × 0.2 mm per pixel' in page.inner_text('.title') and 'mm²' in page.inner_text('#lesions')
+    download(page, '#seg-save', tmp_path/'seg.dcm', 'case_seg.dcm')
+    download(page, '#mask', tmp_path/'mask.png', 'case_mask.png')
+    seg, mask = pydicom.dcmread(tmp_path/'seg.dcm'), np.array(Image.open(tmp_path/'mask.png'))
+    assert seg.Modality == 'SEG' and (seg.Rows, seg.Columns) == mask.shape
+    numbers = [group.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+               for group in seg.PerFrameFunctionalGroupsSequence]
+    planes = seg.pixel_array.reshape(-1, *mask.shape)
+    assert all((plane > 0).tolist() == (mask == k).tolist() for k, plane in zip(numbers, planes, strict=True))
+    upload(page, phantoms(tmp_path, 1))
+    shows(page, 'case 1.png')
+    page.locator('#seg-save').wait_for(state='hidden')
+    assert not any(page.locator(f'#{key}-file').is_visible() for key in ('seg', 'pdf', 'table', 'overlay'))
+
+
+def test_all_controls_can_be_reached_by_the_keyboard(page, tmp_path):
+    upload(page, phantoms(tmp_path, 2))
+    page.locator('#strip button.thumbnail-lg').nth(1).wait_for()
     page.evaluate('document.activeElement.blur()')
     reached = set()
     for _ in range(80):
@@ -336,7 +469,7 @@ def test_all_controls_can_be_reached_by_the_keyboard(page):
           for (let e = document.activeElement; e; e = e.parentElement) if (e.id) ids.push(e.id);
           return ids; }'''))
     wanted = {'file', 'strip', 'overlay', 'layers', 'alpha', 'threshold', 'mm', 'mask', 'report', 'pdf-save',
-              'trust'}
+              'trust', 'points'}
     assert wanted <= reached, wanted - reached
 
 
@@ -350,10 +483,43 @@ def test_too_large_is_refused(page, served, tmp_path):
     page.errors.clear()
 
 
-def test_narrow_page_does_not_scroll_sideways(page):
+BEYOND = """() => [...document.querySelectorAll('button, input, label, h1, h2, p, #overlay img')]
+  .filter(e => e.checkVisibility() && !e.closest('.scroll') && e.getBoundingClientRect().right > 391
+               && !e.closest('#card') && !e.closest('.grid-wrap'))
+  .map(e => e.outerHTML.slice(0, 99))"""
+
+
+def test_narrow_page_does_not_scroll_sideways(page, tmp_path):
+    upload(page, phantoms(tmp_path, 1))
+    shows(page, 'case 1.png')
     page.set_viewport_size({'width': 390, 'height': 800})
     page.wait_for_timeout(300)
     assert page.evaluate('document.documentElement.scrollWidth') <= 390
+    assert page.locator('#overlay img').is_visible() and page.evaluate(BEYOND) == []
+
+
+LUMINANCES = """theme => {
+  document.body.classList.toggle('dark', theme == 'dark');
+  const light = css => { const c = css.match(/[\\d.]+/g).map(Number);
+    if (c.length > 3 && c[3] < .99) return null;
+    const [r, g, b] = c.map(v => v/255).map(v => v <= .04045 ? v/12.92 : ((v + .055)/1.055)**2.4);
+    return .2126*r + .7152*g + .0722*b; };
+  const behind = e => { for (; e; e = e.parentElement) {
+      const l = light(getComputedStyle(e).backgroundColor); if (l !== null) return l; }
+    return 1; };
+  const told = '.head p, .title h2, .title p, #lesions th, #lesions td, #lesions p, .legend span, #trust p, '
+    + '#trust li, #trust td, #layers label, #points label, #alpha label, #threshold label, #mm label';
+  return [...document.querySelectorAll(told)].filter(e => e.checkVisibility()).map(e =>
+    [e.innerText.slice(0, 40), light(getComputedStyle(e).color), behind(e)]); }"""
+
+
+@pytest.mark.parametrize('theme', ['light', 'dark'])
+def test_words_stand_out_from_what_is_behind_them(page, theme):
+    found = [one for one in page.evaluate(LUMINANCES, theme) if one[1] is not None]
+    page.evaluate(LUMINANCES, 'light')
+    assert len(found) > 20
+    contrast = {words: (max(a, b) + .05)/(min(a, b) + .05) for words, a, b in found}
+    assert not {words: ratio for words, ratio in contrast.items() if ratio < 4.5}
 
 
 def test_nothing_left_this_computer_and_no_errors(page, served):
@@ -395,3 +561,29 @@ def test_colours_are_apart_for_colour_blind_readers(cone):
     assert min(np.linalg.norm(a - b) for i, a in enumerate(seen) for b in seen[:i]) > 60
     gray = as_seen_without(HEAT, cone) @ (.3, .59, .11)
     assert (np.diff(gray) > 20).all()                   # from dark to light, whatever the hue
+
+
+def test_the_report_says_what_was_asked_and_what_is_doubted(tmp_path, monkeypatch):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    from busiseg_nb.app import NOTE, SHOWN, Ask, Job, analyse, draw_report, draw_view
+    from busiseg_nb.core import seed_everything
+    from busiseg_nb.models import build_model
+    monkeypatch.setenv('GRADIO_TEMP_DIR', str(tmp_path))
+    seed_everything(0)
+    model = build_model('tu-mobilenetv3_small_050', encoder_weights=None)
+    model.meta.update(familiar=familiar_phantoms())
+    noise = np.random.default_rng(0).integers(0, 256, (160, 200), dtype=np.uint8)
+    name = 'a file with a very long name ' + 'x'*150 + '.png'
+    Image.fromarray(noise).save(tmp_path/name)
+    r = analyse(model, tmp_path/name, Ask(mm=.1, threshold=.05), 'trial')
+    page = draw_report(Job(model, r, draw_view(r, SHOWN, .35), draw_view(r, [], 0)))
+    FigureCanvasAgg(page).draw()
+    said = ' '.join(text.get_text() for text in page.texts)
+    for words in ('0.1 mm per pixel, as given', 'unlike', 'probability of 0.05', 'trial', NOTE):
+        assert words in said, words
+    across = page.bbox.width
+    assert all(text.get_window_extent().x1 < across for text in page.texts)
+    (table,) = page.axes[-1].tables
+    span = table.get_window_extent(page.canvas.get_renderer())
+    assert 0 < span.x0 and span.x1 < across and span.y0 > 0

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from busiseg_nb.core import CLASSES, LABELS, BusisegError
+from busiseg_nb.core import CLASSES, LABELS
 from busiseg_nb.dataset import (
     LAYOUTS,
     Case,
@@ -31,17 +31,10 @@ from busiseg_nb.images import foreground, read_stored
 from busiseg_nb.machine import thread_map
 from busiseg_nb.phantom import make_xray_phantom
 from busiseg_nb.preprocessing import label_mask
+from errors import message
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent/'shared'
-
-
-def message(fn, *args, **kw):
-    "The one line that a bad input raises"
-    with pytest.raises(BusisegError) as e:
-        fn(*args, **kw)
-    assert '\n' not in str(e.value)
-    return str(e.value)
 
 
 @pytest.fixture(scope='session')

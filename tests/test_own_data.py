@@ -21,8 +21,10 @@ from busiseg_nb.runs import (
     How,
     class_scores,
     make_profile,
+    read_result,
     recorded,
     rescore,
+    save_rescored,
     seen_before,
     start_model,
     take_over,
@@ -99,6 +101,21 @@ def test_from_folder_to_mask(four, tmp_path):
     assert again.own and all(abs(again.scores[k][0] - old[k][0]) < 2e-3 for k in old if k.startswith('iou'))
     with pytest.raises(BusisegError, match='already holds a finished run'):
         train(four, p, 'none', how)
+    overlapping = rescore(run, four, False, overlap=.5)
+    save_rescored(overlapping, run, tmp_path/'kept')
+    kept = read_result(tmp_path/'kept'/'results.json')
+    assert (kept['name'], kept['scored_again'], kept['config']['overlap']) == ('kept', 'four', .5)
+    total = np.zeros((1, 4, 4), int)
+    for c in split['test']:
+        img, true = load_case(c)
+        total += confusion(predict_mask(model, img, overlap=.5), true, 4)
+    t = np.diagonal(total[0])
+    iou = t/(total[0].sum(0) + total[0].sum(1) - t)
+    assert np.allclose(iou, [kept['scores'][f'iou_{n}'][0] for n in names], atol=2e-3)
+    counts = pd.read_csv(tmp_path/'kept'/'counts.csv', dtype={'case': str})
+    assert set(counts['case']) == {c.name for c in split['test']}
+    with pytest.raises(BusisegError, match='already holds results'):
+        save_rescored(overlapping, run, tmp_path/'kept')
     nxt, took = start_model(['background', 'a'], run)      # a run's folder starts the next one
     assert took['new'] == ['segmentation_head.0.weight', 'segmentation_head.0.bias'] and nxt.tile_size == 64
 
@@ -282,6 +299,9 @@ def test_images_that_the_start_was_trained_on_are_told(phantom, tmp_path):
         assert seen == {c.name for c in other['test']} - set(names['test']) != set()
     write_json({'parts': names, 'fingerprint': 'of other data'}, tmp_path/'run'/'split.json')
     assert seen_before(tmp_path/'run', d, other) == []
+    parts = [{'fingerprint': 'else'}, {'fingerprint': d.fingerprint}]
+    write_json({'data': {'fingerprint': 'both', 'parts': parts}}, tmp_path/'run'/'results.json')
+    assert set(seen_before(tmp_path/'run', d, other)) == seen
 
 
 def test_the_shipped_model_knows_its_own_split_of_busi(busi):

@@ -31,16 +31,9 @@ from busiseg_nb.preprocessing import (
     resize_mask,
     resized_shape,
 )
+from errors import message
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-def message(fn, *args, **kw):
-    "The one line that a bad input raises"
-    with pytest.raises(BusisegError) as e:
-        fn(*args, **kw)
-    assert '\n' not in str(e.value)
-    return str(e.value)
 
 
 def restored(cache, a, name):
@@ -362,7 +355,7 @@ def batch(n=6, size=96, seed=0):
     return x, y, torch.ones(n, 2), g
 
 
-EFFECTS = dict(clear=.5, shade=.2, speckle=.12, blur=.4, marks=.5)
+EFFECTS = dict(clear=.5, shade=.2, speckle=.12, blur=.4, marks=.5, sharpen=.5, local=.5, contrast=.5)
 
 
 @pytest.mark.parametrize('effects', [{}, *({k: v} for k, v in EFFECTS.items()), EFFECTS])

@@ -74,6 +74,28 @@ def test_block_quotes_are_verbatim(path, sources):
             assert missing(quote, sources) == '', f'{quote[:80]!r} ({place})'
 
 
+def inline_quotes(path):
+    "(words, place) of quotations inside the prose, which name a section, a figure, a table or the abstract"
+    for cell in notebook_cells(path):
+        source = ''.join(cell['source'])
+        if cell['cell_type'] == 'markdown':
+            prose = ' '.join(line for line in source.split('\n') if not line.startswith('>'))
+            for quote, place in QUOTE.findall(re.sub(r'`[^`]*`', '', prose)):
+                if re.search('section|abstract|figure|table', place, re.I):
+                    yield re.split('["“”]', quote)[-1], place
+
+
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
+def test_quotations_in_prose_are_verbatim(path, sources):
+    for quote, place in inline_quotes(path):
+        assert missing(quote, sources) == '', f'{quote[:80]!r} ({place})'
+
+
+def test_quotations_in_prose_are_seen():
+    "That some are found shows that the search is not blind"
+    assert sum(len(list(inline_quotes(path))) for path in NOTEBOOKS) >= 3
+
+
 def test_a_changed_word_is_found():
     text = [folded('The batch size was 16 and the\n\nmodels were trained for 100 epo-\nchs')]
     assert missing('The batch size was 16 […] trained for 100 epochs', text) == ''

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from busiseg_nb.core import LABELS, BusisegError, connected
+from busiseg_nb.core import LABELS, connected
 from busiseg_nb.dataset import BUSI_COUNTS, Case, DataSet, busi_near_copies, find_cases, fingerprint, join
 from busiseg_nb.splits import (
     FOLDS,
@@ -19,6 +19,7 @@ from busiseg_nb.splits import (
     SPLITS,
     apportion,
     kfold_cases,
+    load_part,
     load_split,
     save_split,
     split_cases,
@@ -27,6 +28,7 @@ from busiseg_nb.splits import (
     split_table,
     units,
 )
+from errors import message
 
 ROOT = Path(__file__).resolve().parent.parent
 FRACTIONS = [(.7, .2, .1), (.8, 0, .2), (.6, .2, .2), (1, 0, 0), (1/3, 1/3, 1/3), (.55, .3, .15)]
@@ -38,14 +40,6 @@ def made_up(*counts):
     counts = counts or BUSI_COUNTS.values()
     return [Case(f'{label} ({i})', label, Path(f'{label} ({i}).png'), ())
             for label, n in zip(LABELS, counts, strict=True) for i in range(1, n + 1)]
-
-
-def message(fn, *args, **kw):
-    "The one line that a bad input raises"
-    with pytest.raises(BusisegError) as e:
-        fn(*args, **kw)
-    assert '\n' not in str(e.value)
-    return str(e.value)
 
 
 def part_of(split):
@@ -86,7 +80,7 @@ def test_split_is_stratified_and_complete(fractions, seed):
 def test_split_is_the_same_everywhere():
     "Pinned: a change of this hash makes every published split another one"
     assert split_hash(split_cases(made_up())) == PINNED
-    code = ("import sys; sys.path[:0] = ['tests']; from test_splits import *; "
+    code = ("import sys; sys.path[:0] = ['tests', 'tests/helpers']; from test_splits import *; "
             "print(split_hash(split_cases(made_up())))")
     for hashseed in '01':
         env = {**os.environ, 'PYTHONHASHSEED': hashseed, 'PYTHONPATH': str(ROOT)}
@@ -233,6 +227,17 @@ def test_joined_data_sets_are_divided_each_by_itself():
         assert {p: len(names) for p, names in added.items()} == {'train': 80, 'valid': 10, 'test': 10}
         where = part_of(both)
         assert all(where[a] == where[b] for a, b in pairs)
+
+
+def test_the_part_of_one_data_set_in_a_split_of_two(tmp_path):
+    more = [Case(f'bus_{i:04}-l', 'benign', Path(), ()) for i in range(40)]
+    first, second = dataset(made_up(), busi_near_copies()), dataset(more, layout='busbra')
+    both = split_data(join([first, second]))
+    save_split(both, tmp_path/'both.json', fingerprint='')
+    parts = [load_part(tmp_path/'both.json', data, 'valid') for data in (first, second)]
+    assert [*parts[0], *parts[1]] == both['valid'] and all(parts)
+    other = dataset([*more, Case('elsewhere', 'benign', Path(), ())], layout='busbra')
+    assert 'has elsewhere, which the split does not know' in message(load_part, tmp_path/'both.json', other)
 
 
 def test_rare_labels_are_one_stratum_and_cases_stay_what_they_are():

@@ -150,15 +150,14 @@ def signature(name: str, node) -> str:
 
 def meanings(module: Module, node) -> list[tuple[str, str]]:
     "(parameter, its comment) of those that have one, and ('returns', …)"
-    found, used, pars = [], set(), [p for p in call(node) if p[1]]
+    found, pars, back = [], [p for p in call(node) if p[1]], getattr(node, 'returns', None)
+    at_return = back.end_lineno if back is not None else None      # after `-> int:` the comment is of that
     for i, (_, name, line) in enumerate(pars):
         last_there = i + 1 == len(pars) or pars[i + 1][2] != line
-        if last_there and line in module.comments:
+        if last_there and line in module.comments and line != at_return:
             found.append((name, module.comments[line]))
-            used.add(line)
-    back = getattr(node, 'returns', None)
-    if back is not None and back.end_lineno in module.comments and back.end_lineno not in used:
-        found.append(('returns', module.comments[back.end_lineno]))
+    if at_return in module.comments:
+        found.append(('returns', module.comments[at_return]))
     return found
 
 

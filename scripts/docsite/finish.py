@@ -19,7 +19,7 @@ PICTURE = re.compile(r'<img ([^>]*?)src="data:image/png;base64,([^"]+)"')
 UNIT = r'(?:\s?(?:%|px|mm|ms|s|min|MB|GB|kB|x|×|tiles/s|images/s))?'
 NUMBER = rf'[-+−±]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?{UNIT}'
 NUMERIC = re.compile(rf'{NUMBER}(?:\s\[{NUMBER},\s{NUMBER}\])?')
-EMPTY = ('', '–', '—', '-', 'nan', 'NaN', 'None')
+EMPTY = {'', '-', '–', '—', 'nan', 'NaN', 'None', 'not run here'}
 SHARP = 105          # dots per inch from which a figure has twice the resolution at which it is shown
 
 
