@@ -307,7 +307,7 @@ def predict_image(model, img, # `UNet` or another predictor; (H,W) or (H,W,3) ui
 MASK_NAME = re.compile(r'(.+)_(?:mask(?:_\d+)?|tumor|other\d*|gt|seg)', re.IGNORECASE | re.DOTALL)
 MASK_FOLDERS = {'masks', 'mask', 'gt', 'groundtruth', 'ground_truth', 'ground truth', 'labels', 'annotations'}
 IMAGE_FOLDERS = {'images', 'image', 'original', 'originals', 'imgs', 'img'}
-ORPHAN_NAME = re.compile(r'.+_(?:mask(?:_\d+)?|tumor)', re.IGNORECASE | re.DOTALL)
+ORPHAN_NAME = re.compile(r'.+_mask(?:_\d+)?', re.IGNORECASE | re.DOTALL) # `_tumor` may be a scan's name
 RESULT = 'a result of an earlier run'
 THUMB_NAME = re.compile(r'(?:.*[\W_])?(?:thumb|thumbnail|preview|icon)(?:[\W_].*)?',
                         re.IGNORECASE | re.DOTALL)
