@@ -84,7 +84,7 @@ def options():
     parser.add_argument('--data', default=os.environ.get('BUSI_ROOT'), help='the first data set of the run')
     parser.add_argument('--also', nargs='*', default=[], help='its further data sets')
     parser.add_argument('--test', nargs='*', default=[], help='data sets that the run has not seen')
-    parser.add_argument('--average', type=Path, help='folder of a model whose weights are averaged with the run')
+    parser.add_argument('--average', type=Path, help='a model to average the weights with')
     parser.add_argument('--begun', type=Path, help='JSON about an earlier run whose weights it began with')
     parser.add_argument('--out', type=Path, default=Path('busiseg_nb/data/model'))
     return parser.parse_args()
