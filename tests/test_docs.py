@@ -448,14 +448,16 @@ def test_what_scrolls_shows_an_edge(browser, address):
 
 SMALL = '''() => [...document.querySelectorAll('main .cell-output img, main p img')]
     .map(i => [i.clientWidth, i.naturalWidth])'''
+CAPTIONS = '() => [...document.querySelectorAll("main figcaption")].map(e => e.getBoundingClientRect().right)'
 
 
 def test_figures_are_legible_on_a_phone(browser, address):
     "A figure is as wide as the screen at least, or as its own width where that is less"
     page = opened(browser, address, 'tiling', 390)
-    sizes = page.evaluate(SMALL)
+    sizes, captions = page.evaluate(SMALL), page.evaluate(CAPTIONS)
     page.close()
     assert sizes and all(shown >= min(natural/2, 330) for shown, natural in sizes)
+    assert captions and max(captions) <= 390             # a caption wraps, its figure scrolls
 
 
 def test_search_sidebar_and_dark_mode(browser, address):
