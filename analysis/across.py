@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.common import finish, write_result
 from busiseg_nb.dataset import find_data
 from busiseg_nb.leakage import NEXT_FRAME, SAME_FRAME, find_links
+from busiseg_nb.runs import group_names
 
 
 def told(cases, links):
@@ -24,8 +25,8 @@ def summary(first, second, links):
     n, cases = len(first.cases), first.cases + second.cases
     across = [k for k in links if (k.a < n) != (k.b < n)]
     within = [k for k in links if k.a >= n and k.b >= n and k.score >= NEXT_FRAME]
-    patient = {name: i for i, group in enumerate(second.groups) for name in group}
-    apart = [k for k in within if patient.get(cases[k.a].name, -1) != patient.get(cases[k.b].name, -2)]
+    patient = group_names(second.cases, second.groups)
+    apart = [k for k in within if patient[cases[k.a].name] != patient[cases[k.b].name]]
     return {'data': [first.layout, second.layout],
             'fingerprints': [first.fingerprint, second.fingerprint],
             'images': [n, len(second.cases)],

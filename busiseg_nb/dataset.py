@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from .core import CLASSES, LABELS, BusisegError, fail, moved
 from .files import natural, read_csv, read_json
@@ -184,8 +183,9 @@ def labels_of(cases) -> list: # of labels
     own = list(dict.fromkeys(c.label for c in cases))
     return list(LABELS) if set(own) <= set(LABELS) else own
 
-def class_counts(cases) -> pd.DataFrame: # a row per label, and the total
+def class_counts(cases): # `pandas.DataFrame`: a row per label, and the total
     "Images, masks and images with several masks per label and in total: the paper's Table 1"
+    import pandas as pd
     rows = {label: [c for c in cases if c.label == label] for label in labels_of(cases)}
     rows['total'] = list(cases)
     return pd.DataFrame({'images': {label: len(v) for label, v in rows.items()},
@@ -413,8 +413,9 @@ def check_found(found:Found, progress:bool=False, # draw a progress bar
     faults += _twins(found.cases, [pixels for _, pixels in checked])
     return _in_one(_once(faults), 'coloured image', found.cases)
 
-def fault_table(faults, root) -> pd.DataFrame: # file, problem, severity, detail
+def fault_table(faults, root): # `pandas.DataFrame`: file, problem, severity, detail
     "Faults as a table, files relative to the data set's folder"
+    import pandas as pd
     def short(p): return p.relative_to(root).as_posix() if p.is_relative_to(root) else str(p)
     return pd.DataFrame([(short(f.file), f.problem, f.severity, f.detail) for f in faults],
                         columns=['file', 'problem', 'severity', 'detail'])
@@ -422,7 +423,7 @@ def fault_table(faults, root) -> pd.DataFrame: # file, problem, severity, detail
 def verify_dataset(root, # folder with the subfolders benign, malignant, normal
                    progress:bool=False, # draw a progress bar
                    workers:int=None, # threads
-                  ) -> pd.DataFrame: # file, problem, severity ('error' or 'note'), detail
+                  ): # `pandas.DataFrame`: file, problem, severity ('error' or 'note'), detail
     "Every problem of a data set in BUSI's layout as a table; empty when there is none"
     return fault_table(check_found(read_busi(root), progress, workers), Path(root))
 
@@ -547,10 +548,11 @@ def _rows(root, name, key) -> dict: # value of the column `key` -> row, as a dic
     path = next((p for p in entries(root) if re.fullmatch(name, p.name, re.IGNORECASE)), None)
     if path is None:
         return {}
+    import pandas as pd
     try:
         table = pd.read_csv(path, dtype=str, sep=None, engine='python', encoding='utf-8-sig',
                             keep_default_na=False)
-    except (OSError, ValueError, pd.errors.ParserError) as e:
+    except (OSError, ValueError) as e:      # pandas' ParserError is a ValueError
         fail(path, f'cannot be read as CSV ({type(e).__name__})', 'copy it again from its source')
     if key not in table:
         fail(path, f'lacks the column {key}', 'copy it again from its source')
@@ -863,7 +865,7 @@ def verify_data(root, # folder, as for `find_data`
                 classes=None, # classes.json of own data that stands elsewhere
                 progress:bool=False, # draw progress bars
                 workers:int=None, # threads
-               ) -> pd.DataFrame: # file, problem, severity ('error' or 'note'), detail
+               ): # `pandas.DataFrame`: file, problem, severity ('error' or 'note'), detail
     "Every problem of a data set of any layout as a table; empty when there is none"
     name, folder = ('own', Path(root)) if classes else recognise(root)
     try:

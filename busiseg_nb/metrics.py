@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from .core import CLASSES, class_names_for, fail, moved
 
@@ -191,8 +190,9 @@ def counts_frame(
     groups=None,     # N names of the group of near-copies; default: each case is its own
     places=(-1, -1), # rows and columns of tiles in their images; -1 for an image
     names=None,      # C class names; default `class_names_for` C
-) -> pd.DataFrame:   # long: `COUNT_COLUMNS`, one row per image (tile) and class
+):                   # `pandas.DataFrame`: `COUNT_COLUMNS`, one row per image (tile) and class
     "Counts as the rows of `counts.csv`"
+    import pandas as pd
     conf = np.asarray(conf)
     N, C = conf.shape[:2]
     names = tuple(names or class_names_for(C))
@@ -249,7 +249,7 @@ def _whole_numbers(
 
 
 def counts_from_frame(
-    df: pd.DataFrame,      # as `counts_frame` makes it, or read from counts.csv
+    df,                    # as `counts_frame` makes it, or read from counts.csv
     kind: str = 'image',   # 'image' or 'tile'
     classes=None,          # class names in the order wanted; default: those present, in our order
 ) -> tuple:                # `Counts` (N,C), index (N rows: case, label, group, row, col), class names
@@ -261,7 +261,7 @@ def counts_from_frame(
     names = _names_in(d, kind, classes)
     parts = [d[d['class'] == n].drop_duplicates(key) for n in names]
     index = parts[0][['case', 'label', 'group', 'row', 'col']].reset_index(drop=True)
-    order = pd.MultiIndex.from_frame(index[key])
+    order = index.set_index(key).index
     parts = [p.set_index(key).reindex(order) for p in parts]
     lacking = any(p['tp'].isna().any() for p in parts)
     if lacking or d['class'].isin(names).sum() != len(index)*len(names):
@@ -927,8 +927,9 @@ def _share(values, thresholds, below=False):
 def operating_curve(
     records,              # of `case_scores`
     thresholds=None,      # on the peak; default every one that changes something
-) -> pd.DataFrame:        # threshold (rising), missed, alarms, sensitivity, false_positives
+):                        # `pandas.DataFrame`: threshold (rising), missed, alarms, sensitivity, …
     "Lesions missed and normal images alarmed (shares), found lesions (share), false positives per image"
+    import pandas as pd
     rows = [_peaks_of(r) for r in records]
     every = [lesion['peak'] for r in records for lesion in r['lesions']]
     if thresholds is None:
@@ -975,7 +976,7 @@ def _just_above(x, values):
 def operating_table(
     records,           # of `case_scores`
     points: dict,      # name -> threshold, as `choose_points` gives them
-) -> pd.DataFrame:     # one row per point: name, and the columns of `operating_curve`
+):                     # `pandas.DataFrame`, a row per point: name, and the columns of `operating_curve`
     "What each named point misses and alarms on these images"
     table = operating_curve(records, list(points.values()))
     table.insert(0, 'point', list(points))
@@ -985,8 +986,9 @@ def operating_table(
 def lesion_table(
     records,              # of `case_scores`, each with 'case'
     peak: float = 0.,     # lesions with at least this peak are kept
-) -> pd.DataFrame:        # case, label, kind, area, class, peak, overlap, hit
+):                        # `pandas.DataFrame`: case, label, kind, area, class, peak, overlap, hit
     "One row per true and per predicted lesion; `overlap` is the best IoU with one of the other kind"
+    import pandas as pd
     rows = []
     for r in (at(record, peak) for record in records):
         overlaps = [dict(_overlaps(lesion, r['truths'])) for lesion in r['lesions']]

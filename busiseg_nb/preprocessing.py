@@ -365,34 +365,36 @@ class Augment:
         coarse = torch.randn((n, 1, cells, cells), generator=g)
         return F.interpolate(coarse, size=(self.size, self.size), mode='bilinear', align_corners=False)
 
+    def shares(self, x, some, g):
+        "(n,1,1,1) how far each image of `x` is changed: from 0 to 1 for a share `some` of them, else 0"
+        import torch
+        def u(): return torch.rand(len(x), 1, 1, 1, generator=g)
+        return (u()*(u() < some)).to(x.device)
+
     def smooth(self, x, g):
         "`x`, some of its images mixed with their local means"
         import torch
         import torch.nn.functional as F
-        n = len(x)
-        share = torch.rand(n, 1, 1, 1, generator=g)*(torch.rand(n, 1, 1, 1, generator=g) < self.blur)
-        return torch.lerp(x, F.avg_pool2d(x, 5, 1, 2, count_include_pad=False), share.to(x.device))
+        around = F.avg_pool2d(x, 5, 1, 2, count_include_pad=False)
+        return torch.lerp(x, around, self.shares(x, self.blur, g))
 
     def crisp(self, x, g):
         "`x`, some of its images with more of what differs from their local means"
         import torch
         import torch.nn.functional as F
-        n = len(x)
-        share = 1.5*torch.rand(n, 1, 1, 1, generator=g)*(torch.rand(n, 1, 1, 1, generator=g) < self.sharpen)
-        return x + (x - F.avg_pool2d(x, 5, 1, 2, count_include_pad=False))*share.to(x.device)
+        around = F.avg_pool2d(x, 5, 1, 2, count_include_pad=False)
+        return torch.lerp(x, around, -1.5*self.shares(x, self.sharpen, g))
 
     def level(self, x, g):
         "`x`, some of its images mixed with themselves at the same mean and spread everywhere"
         import torch
         import torch.nn.functional as F
-        n = len(x)
         def around(values):
             return F.interpolate(F.adaptive_avg_pool2d(values, 8), size=x.shape[2:], mode='bilinear')
         mean = around(x)
         spread = (around(x*x) - mean*mean).clamp(min=0).sqrt()
         levelled = (.35 + .15*(x - mean)/(spread + .03))*(x > 0)
-        share = torch.rand(n, 1, 1, 1, generator=g)*(torch.rand(n, 1, 1, 1, generator=g) < self.local)
-        return torch.lerp(x, levelled, share.to(x.device))
+        return torch.lerp(x, levelled, self.shares(x, self.local, g))
 
     def draw(self, x, g):
         "Draw two to four bright crosses, as calipers are, into some of the images, in place"

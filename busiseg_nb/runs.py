@@ -78,8 +78,8 @@ _SMALL = Profile('small', 'none', loss='dice+ce', lr=2e-3, schedule='one-cycle',
 _LITE = replace(_SMALL, model='lite0', weights='imagenet', split='grouped', weight_decay=.02)
 _WINDOWS = replace(_LITE, epochs=12, augment=(.75, 1.5), ema=.99, train_resize=384, window=192)
 _SEVENTH = dict.fromkeys(('benign', 'malignant', 'normal'), 1 / 7.2)  # an image of BUSI has 7.2 native tiles
-_LIGHT = dict(gain=.3, gamma=.5, contrast=.4, shade=.25, local=.25)
-_TEXTURE = dict(speckle=.3, noise=.04, blur=.4, sharpen=.3, marks=.2)
+_SCANNERS = dict(gain=.3, gamma=.5, contrast=.4, shade=.25, local=.25,
+                 speckle=.3, noise=.04, blur=.4, sharpen=.3, marks=.2)
 
 PROFILES = {
     'demo': replace(_SMALL, bs=8, epochs=10, fractions=(.6, .15, .25), resize=256),
@@ -113,7 +113,7 @@ PROFILES = {
         resize=384,
         train_resize=384,
         window=256,
-        effects=dict(_LIGHT, **_TEXTURE, clear=.05, clear_zoom=(.7, 1.3)),
+        effects=dict(_SCANNERS, clear=.05, clear_zoom=(.7, 1.3)),
         draw={'normal': 1.5, 'malignant': 1.2, 'busbra': .8},
     ),
     'own': replace(

@@ -29,7 +29,8 @@ class Address:
 
     def colab(self, notebook: str) -> str:    # '03_tiling.ipynb'
         "The notebook on Colab"
-        return f'https://colab.research.google.com/github/{self.user}/{self.repo}/blob/{self.branch}/nbs/{notebook}'
+        path = f'{self.user}/{self.repo}/blob/{self.branch}/nbs/{notebook}'
+        return f'https://colab.research.google.com/github/{path}'
 
     def file(self, path: str, first: int = 0, last: int = 0) -> str:    # path in the repository; lines from 1
         "A file of the repository, or some of its lines"

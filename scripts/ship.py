@@ -13,7 +13,6 @@ import textwrap
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from busiseg_nb.core import CLASSES
 from busiseg_nb.dataset import find_data
@@ -112,7 +111,8 @@ def looks(cases):
 def average(model, other):
     "The mean of the weights and statistics of two networks of one form, in the first of them"
     theirs = other.state_dict()
-    means = {key: (own + theirs[key])/2 for key, own in model.state_dict().items() if own.is_floating_point()}
+    own = {key: tensor for key, tensor in model.state_dict().items() if tensor.is_floating_point()}
+    means = {key: tensor.lerp(theirs[key], .5) for key, tensor in own.items()}
     model.load_state_dict(means, strict=False)
     return model
 
@@ -132,27 +132,22 @@ def lean(model, split, several):
 
     Trained on few normal images and judged by overlap, a network may lean to either side; elsewhere a missed
     lesion costs more than a wide outline. The last layer's bias holds the offset, so nothing else changes."""
-    bias = model.segmentation_head[0].bias
-    began, tries = bias.detach().clone(), {}
+    bias = model.segmentation_head[0].bias.data
+    began, tries, found = float(bias[0]), {}, {}
     for offset in OFFSETS:
-        with torch.no_grad():
-            bias.copy_(began)
-            bias[0] -= offset
-        records, _ = validated(model, split, several)
-        found = score_records(records, WATCHED)
-        tries[offset] = {name: round(float(found[name]), 4) for name in WATCHED}
+        bias[0] = began - offset
+        found[offset] = validated(model, split, several)
+        scores = score_records(found[offset][0], WATCHED)
+        tries[offset] = {name: round(value, 4) for name, value in scores.items()}
         print('offset', offset, tries[offset], flush=True)
     best = max(t['lesion_dice'] for t in tries.values())
     offset = max(o for o, t in tries.items() if t['lesion_dice'] >= best - COST)
-    with torch.no_grad():
-        bias.copy_(began)
-        bias[0] -= offset
-    return {'offset': offset, 'tries': tries}
+    bias[0] = began - offset
+    return {'offset': offset, 'tries': tries}, found[offset]
 
 
-def chosen(model, split, several):
+def chosen(records, histogram, split):
     "Notes that training and validation images choose, and the operating curve"
-    records, histogram = validated(model, split, several)
     normal = sum(not r['truths'] for r in records)
     temperature, _ = fit_temperature(*unbin(histogram))
     peaks = lesion_frame(records)
@@ -312,8 +307,8 @@ def main():
     model = load_model(args.run / 'best')
     if args.average:
         model = average(model, load_model(args.average))
-    leaning = lean(model, split, several)
-    notes, curve = chosen(model, split, several)
+    leaning, (records, histogram) = lean(model, split, several)
+    notes, curve = chosen(records, histogram, split)
     notes['background_offset'] = leaning['offset']
     with atomic_path(args.out, folder=True) as tmp:
         save_model(

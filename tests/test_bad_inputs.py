@@ -190,8 +190,8 @@ WIDE = np.tile(GRAY[:3], (1, 820))[:, :65535].copy()
 
 def with_profile(p):
     from PIL import ImageCms
-    Image.fromarray(np.dstack([GRAY]*3)).save(p,
-                                              icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes())
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB'))
+    Image.fromarray(np.dstack([GRAY]*3)).save(p, icc_profile=profile.tobytes())
 
 
 def animated(p):

@@ -85,6 +85,10 @@ def test_light_modules_need_neither_fastai_nor_torch(module):
     assert loaded(f'import busiseg_nb.{module}', 'torch', 'fastai') == []
 
 
+def test_prediction_starts_without_pandas():
+    assert loaded('import busiseg_nb.predict', 'pandas') == []
+
+
 HELP = """
 import sys
 from busiseg_nb import cli

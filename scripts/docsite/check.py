@@ -10,7 +10,6 @@ from docsite.cells import twice
 UNREAD = re.compile(r'src="data:[^"]*"|<details\b.*?</details>', re.S)     # pictures and folded source
 
 
-
 class PageParser(HTMLParser):
     "Ids, links, images, folds, title and description of a page"
     def __init__(self):
