@@ -112,7 +112,7 @@ def average(model, other):
     "The mean of the weights and statistics of two networks of one form, in the first of them"
     theirs = other.state_dict()
     own = {key: tensor for key, tensor in model.state_dict().items() if tensor.is_floating_point()}
-    means = {key: tensor.lerp(theirs[key], .5) for key, tensor in own.items()}
+    means = {key: (tensor + theirs[key])/2 for key, tensor in own.items()}
     model.load_state_dict(means, strict=False)
     return model
 
