@@ -55,7 +55,7 @@ a medical device: not for diagnosis, not for clinical use.**
 - {weights}
 - Trained on the training part of BUSI (Al-Dhabyani et al., Data in Brief 28, 104863, 2020) and of BUS-BRA
   (Gómez-Flores et al., Medical Physics 2023), {train} images, by `{command}`. The weights are those of
-  epoch {epoch} of {epochs}, which the IoU on the validation parts ({valid} images) chose.
+  epoch {epoch} of {epochs}, which the IoU on the validation parts ({valid} images) chose{averaged}.
 - Patients (BUS-BRA) and groups of near-copies (BUSI) stand on one side of the split, `split.json`.
 - Input: one gray channel, its longer side {resize} pixels. Output: probabilities of background, benign and
   malignant at the image's own size.
@@ -263,7 +263,7 @@ def beginning(model, begun):
     return f'The encoder began with {weights}.' if weights else 'The encoder began with random weights.'
 
 
-def card(run, model, tested, size, begun):
+def card(run, model, tested, size, begun, other):    # the last: name of the run averaged with, or None
     "The model card, in Markdown"
     tables = [
         f'### {data}, {found["images"]} images\n\n{pixel_table(found["scores"])}'
@@ -279,6 +279,7 @@ def card(run, model, tested, size, begun):
         command=as_typed(run['provenance']['command']),
         epoch=run['training']['best_epoch'],
         epochs=run['training']['epochs'],
+        averaged=f', averaged with those of {other}' if other else '',
         resize=model.resize,
         peak=model.meta['operating_points']['default'],
         tables='\n\n'.join(tables),
@@ -305,7 +306,8 @@ def main():
     by_name = [c for d in several for c in d.cases]
     split = load_split(args.run / 'split.json', by_name)
     model = load_model(args.run / 'best')
-    if args.average:
+    other = args.average and args.average.parent.name
+    if other:
         model = average(model, load_model(args.average))
     leaning, (records, histogram) = lean(model, split, several)
     notes, curve = chosen(records, histogram, split)
@@ -362,14 +364,14 @@ def main():
             'images': tested[several[0].layout]['images'],
             'begun': begun,
             'leaning': leaning,
-            'averaged_with': args.average and args.average.parent.name,
+            'averaged_with': other,
             'tested': tested,
             'shipped': provenance(),
             **{k: v for k, v in notes.items() if k != 'familiar'},
         }
         write_json(result, tmp / 'results.json')
         write_csv(curve.round(5), tmp / 'operating_curve.csv')
-        text = card(run, model, tested, (tmp/'model.safetensors').stat().st_size, begun)
+        text = card(result, model, tested, (tmp/'model.safetensors').stat().st_size, begun, other)
         (tmp / 'README.md').write_text(text, encoding='utf-8')
     print(text)
 
