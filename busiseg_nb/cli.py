@@ -20,7 +20,7 @@ from typing import Annotated, Optional
 import typer
 from typer.core import TyperCommand
 
-from .core import BusisegError, fail
+from .core import BusisegError, count_of, fail
 from .machine import agreed, is_main
 
 # %% ../nbs/11_cli.ipynb #ac346caa
@@ -112,7 +112,7 @@ def verify(folder: Annotated[Optional[Path], typer.Argument(help='the same as --
         data = find_data(root, classes)
         print(data)
         print(class_counts(data.cases).to_string())
-    print(f'{errors} errors, {len(found) - errors} notes')
+    print(f'{count_of(errors, "error")}, {count_of(len(found) - errors, "note")}')
     if errors:
         raise typer.Exit(1)
 
@@ -220,7 +220,8 @@ def test(run: Annotated[Optional[Path], typer.Argument(
     several = take_data(_root(data), classes, check=False)
     print(several[0])
     now = rescore(run or default_model(), several[0], progress, overlap)
-    print(f'{now.images} images, {"the test part of the run" if now.own else "all of them new to the run"}')
+    which = 'the test part of the run' if now.own else 'all of them new to the run'
+    print(f'{count_of(now.images, "image")}, {which}')
     old = recorded(run or default_model(), several[0], now.own)
     _print_scores(now.scores, old.get('scores', {}))
     print(f'lesions whose peak probability is at least {now.peak:.3f}:')

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .core import COLOURS, LABELS
+from .core import COLOURS, LABELS, count_of
 from .dataset import find_cases
 from .files import atomic_path, read_csv
 from .images import overlay
@@ -291,9 +291,10 @@ def count_words(
     words = list(words)
     counted = {'found': sum(w.startswith('Dice') for w in words),
                'missed': sum(w.startswith('missed') for w in words),
-               'of the wrong type': sum(w.endswith('wrong type') for w in words),
-               'false alarms': sum(w.endswith('false alarm') for w in words)}
-    return f'Of {len(words)} images: ' + ', '.join(f'{n} {what}' for what, n in counted.items()) + '.'
+               'of the wrong type': sum(w.endswith('wrong type') for w in words)}
+    told = [f'{n} {what}' for what, n in counted.items()]
+    told.append(count_of(sum(w.endswith('false alarm') for w in words), 'false alarm'))
+    return f'Of {count_of(len(words), "image")}: {", ".join(told)}.'
 
 # %% ../nbs/08a_figures.ipynb #9087824f
 def draw_operating(

@@ -10,6 +10,7 @@ import argparse
 import os
 import shutil
 import textwrap
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -173,6 +174,7 @@ def measured(model, data, cases):
         'unlike_training': round(float(np.mean(unlike)), 4),
         'fingerprint': data.fingerprint,
         'images': len(cases),
+        'labels': dict(Counter(case.label for case in cases)),
         'scores': main_scores(scored.counts, scored.histogram),
         'lesion_scores': at['default'],
         'points': at,

@@ -458,20 +458,53 @@ def test_a_dicom_file_gives_a_dicom_segmentation(page, tmp_path):
     assert not any(page.locator(f'#{key}-file').is_visible() for key in ('seg', 'pdf', 'table', 'overlay'))
 
 
+IDS = """() => {
+  const ids = [];
+  for (let e = document.activeElement; e; e = e.parentElement) if (e.id) ids.push(e.id);
+  return ids; }"""
+
+
+def tabbed(page, most=90):
+    "The ids around what has the focus, after each press of the tabulator"
+    page.evaluate('document.activeElement.blur()')
+    for _ in range(most):
+        page.keyboard.press('Tab')
+        yield set(page.evaluate(IDS))
+
+
+SAVED = {'mask': 'mask.png', 'report': 'report.json', 'overlay-save': 'overlay.png',
+         'table-save': 'lesions.csv', 'pdf-save': 'report.pdf'}
+
+
 def test_all_controls_can_be_reached_by_the_keyboard(page, tmp_path):
     upload(page, phantoms(tmp_path, 2))
     page.locator('#strip button.thumbnail-lg').nth(1).wait_for()
-    page.evaluate('document.activeElement.blur()')
-    reached = set()
-    for _ in range(80):
-        page.keyboard.press('Tab')
-        reached |= set(page.evaluate('''() => {
-          const ids = [];
-          for (let e = document.activeElement; e; e = e.parentElement) if (e.id) ids.push(e.id);
-          return ids; }'''))
-    wanted = {'file', 'strip', 'overlay', 'layers', 'alpha', 'threshold', 'mm', 'mask', 'report', 'pdf-save',
-              'trust', 'points'}
-    assert wanted <= reached, wanted - reached
+    reached = set().union(*tabbed(page))
+    wanted = {'file', 'strip', 'overlay', 'layers', 'alpha', 'threshold', 'mm', 'trust', 'card', 'points'}
+    assert wanted | set(SAVED) <= reached, (wanted | set(SAVED)) - reached
+
+
+def saved_by_keys(page, button):
+    "The name of the file that a button gives when it is reached and pressed by keys alone"
+    assert any(button in ids for ids in tabbed(page)), f'{button} cannot be reached'
+    with page.expect_download() as d:
+        page.keyboard.press('Enter')
+    return d.value.suggested_filename
+
+
+@pytest.mark.parametrize('button, name', SAVED.items(), ids=list(SAVED))
+def test_each_file_can_be_saved_by_the_keyboard(page, button, name):
+    assert saved_by_keys(page, button) == f'case 1_{name}'
+
+
+def test_a_dicom_segmentation_can_be_saved_by_the_keyboard(page, tmp_path):
+    pytest.importorskip('highdicom')
+    from test_predict import dicom
+    dicom(tmp_path/'keys.dcm', phantom_image('malignant', (150, 200), 4)[0], PixelSpacing=[.1, .2])
+    upload(page, tmp_path/'keys.dcm')
+    shows(page, 'keys.dcm')
+    page.locator('#seg-save').wait_for()
+    assert saved_by_keys(page, 'seg-save') == 'keys_seg.dcm'
 
 
 def test_too_large_is_refused(page, served, tmp_path):

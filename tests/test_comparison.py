@@ -15,6 +15,8 @@ from busiseg_nb.metrics import case_scores, confusion, counts_frame, prob_histog
 from busiseg_nb.models import published_results
 from busiseg_nb.runs import PROFILES, main_scores
 
+ROOT = Path(__file__).resolve().parent.parent
+
 KEYS = ('background', 'benign', 'malignant', 'mean')
 
 
@@ -448,6 +450,38 @@ def test_lesion_scores_of_runs_with_records(tmp_path):
     assert C.lesion_scores([C.load_run(make_run(tmp_path/'other'))]).empty
 
 
+def test_lesion_scores_without_records_are_those_of_the_results(tmp_path):
+    "A run whose records were not kept still shows what results.json has, and how many images hold each class"
+    run = make_run(tmp_path/'r')
+    kept = {'lesion_scores': {'lesion_dice': [.8, .7, .9], 'lesions_missed': [.1, None, None]}}
+    write_json(read_json(run/'results.json') | kept, run/'results.json')
+    table = C.lesion_scores([C.load_run(run)])
+    assert table.iloc[:, 1].tolist() == ['80.00 [70.00, 90.00]', '10.00']
+    assert f'{C.EVERY}; test images {C.images_behind(C.load_run(run))}' in table.columns[1]
+    assert C.lesion_scores([C.load_run(run)], ['lesions_missed']).shape == (1, 2)
+    write_json(read_json(run/'results.json') | {'lesion_scores': {'lesion_dice': .8}}, run/'results.json')
+    with pytest.raises(BusisegError, match='results.json'):
+        C.lesion_scores([C.load_run(run)])
+
+
+def test_recorded_runs_that_scored_lesions_stand_in_the_comparison():
+    "The stored table names every run of results/ that has scores of lesions"
+    text = (ROOT/'nbs'/'08_comparison.ipynb').read_text(encoding='utf-8')
+    scored = [run for run in C.load_runs(ROOT/'results').values() if C.kept_lesion_scores(run)]
+    assert len(scored) > 10
+    for run in scored:
+        assert f'{run.name}/results.json), {C.EVERY}; test images' in text, run.name
+
+
+INDEX_ROW = re.compile(r'\| (?:run |cv-)[^|]*\| [^|]*(?:random|grouped)[^|]*\| ([^|]*) \|')
+
+
+def test_rows_of_the_index_say_how_many_images_stand_behind_each_class():
+    behind = INDEX_ROW.findall((ROOT/'README.md').read_text(encoding='utf-8'))
+    assert len(behind) > 3
+    assert all(re.fullmatch(r'\d+: \d+ with benign, \d+ with malignant', text) for text in behind), behind
+
+
 def test_figures_are_written(folder, phantom, tmp_path):
     from busiseg_nb.dataset import find_cases
     from busiseg_nb.models import build_model, save_model
@@ -487,6 +521,7 @@ def test_words_for_predictions():
     words = ['Dice 0.90', 'Dice 0.50, wrong type', 'missed, and a false alarm', 'false alarm',
              'rightly nothing']
     assert F.count_words(words) == 'Of 5 images: 2 found, 1 missed, 1 of the wrong type, 2 false alarms.'
+    assert F.count_words(words[:1]).startswith('Of 1 image: ')
 
 
 def test_moved_figures_still_work_with_a_warning():
