@@ -446,6 +446,32 @@ def test_what_scrolls_shows_an_edge(browser, address):
     assert len(edges) >= 1 and not any(edges) and len(aligned) > 10 and set(aligned) == {'right'}
 
 
+SHADES = '''() => {
+    const box = [...document.querySelectorAll('main .figure-scroll')]
+        .find(e => e.scrollWidth > e.clientWidth + 40)
+    box.scrollIntoView({block: 'center'})
+    const drawn = () => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))
+    const shades = () => drawn().then(() =>
+        ['::before', '::after'].map(side => Number(getComputedStyle(box, side).opacity)))
+    return shades().then(first => { box.scrollLeft = box.scrollWidth
+        return shades().then(last => [first, last]) }) }'''
+NO_SHADES = '.figure-scroll::before, .figure-scroll::after {display: none}'
+
+
+@pytest.mark.parametrize('dark', (False, True))
+def test_a_figure_that_scrolls_shows_an_edge(browser, address, dark):
+    "A shadow on the side where there is more of it, on the picture and not behind it"
+    page = opened(browser, address, 'tiling', 390)
+    if dark:
+        page.evaluate('window.smalldocsToggleScheme()')
+    first, last = page.evaluate(SHADES)
+    with_shade = page.screenshot()
+    page.add_style_tag(content=NO_SHADES)
+    without = page.screenshot()
+    page.close()
+    assert (first, last) == ([0, 1], [1, 0]) and with_shade != without
+
+
 SMALL = '''() => [...document.querySelectorAll('main .cell-output img, main p img')]
     .map(i => [i.clientWidth, i.naturalWidth])'''
 CAPTIONS = '() => [...document.querySelectorAll("main figcaption")].map(e => e.getBoundingClientRect().right)'
