@@ -207,6 +207,21 @@ def test_tables_align_numbers():
                      for end in ('</table>', '<tr><td>4-5</td></tr></table>'))
     assert '>−1.2 [−3.0, 0.5]<' in signed and '>-1.2 [-3.0, 0.5]<' in mixed      # in columns of numbers
     assert '>2023<' in years                                                       # no separator in a year
+    score = '<table><tr><th>s</th></tr><tr><td>80.2 [72.6, 86.5] %</td></tr></table>'
+    share = finish.TABLE.sub(finish.table, score)
+    assert '<td class="num">80.2 [72.6, 86.5] %</td>' in share
+
+
+def test_cells_with_words_are_given_room():
+    kind = script('docsite.finish').kind_of_text
+    assert [kind('x'*n) for n in (15, 16, 30, 50, 160)] == ['', 'some', 'more', 'long', 'essay']
+
+
+def test_the_pages_picture_scrolls_on_a_phone():
+    "Its words would be too small at the width of a phone; a drawing that can be read stays as it is"
+    boxed = script('docsite.finish').scrolling_figures
+    assert 'figure-scroll' in boxed('<img src="images/page.png" alt="a">')
+    assert boxed('<img src="images/pipeline.svg" alt="a">') == '<img src="images/pipeline.svg" alt="a">'
 
 
 def test_printed_sentences_wrap_and_columns_do_not():

@@ -18,8 +18,9 @@ PICTURE = re.compile(r'<img ([^>]*?)src="data:image/png;base64,([^"]+)"')
 
 UNIT = r'(?:\s?(?:%|px|mm|ms|s|min|MB|GB|kB|x|×|tiles/s|images/s))?'
 NUMBER = rf'[-+−±]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?{UNIT}'
-NUMERIC = re.compile(rf'{NUMBER}(?:\s\[{NUMBER},\s{NUMBER}\])?')
+NUMERIC = re.compile(rf'{NUMBER}(?:\s\[{NUMBER},\s{NUMBER}\]{UNIT})?')
 EMPTY = {'', '-', '–', '—', 'nan', 'NaN', 'None', 'not run here'}
+LEAST = {'images/page.png': 640}      # pixels, of a picture that is a file of its own
 SHARP = 105          # dots per inch from which a figure has twice the resolution at which it is shown
 
 
@@ -93,6 +94,12 @@ def with_class(attributes: str, name: str) -> str:
     return f'{attributes} class="{name}"'
 
 
+def kind_of_text(text: str) -> str:    # of a cell
+    "The class of a cell with words, which is given room by it"
+    kinds = ((160, 'essay'), (50, 'long'), (30, 'more'), (16, 'some'))
+    return next((kind for least, kind in kinds if len(text) >= least), '')
+
+
 def table(m) -> str:    # match of TABLE
     "A table whose numbers stand under each other, in a box that scrolls"
     found = [[(c[1], c[2], c[3]) for c in CELL.finditer(row)] for row in ROW.findall(m[0])]
@@ -110,8 +117,8 @@ def table(m) -> str:    # match of TABLE
             i, (attributes, text) = next(column), (c[2], c[3])
             if i in numeric:
                 attributes = with_class(attributes, 'num')
-            elif len(plain(text)) >= 50:
-                attributes = with_class(attributes, 'essay' if len(plain(text)) >= 160 else 'long')
+            elif kind := kind_of_text(plain(text)):
+                attributes = with_class(attributes, kind)
             if i in large and at >= heads:
                 text = separated(text)
             if i in numeric and at >= heads:
@@ -144,12 +151,12 @@ def scrolling_figures(text: str) -> str:
     "Figures that would be too small to read on a phone keep a width that can be read, and scroll"
     def box(m):
         width = re.search(r' width="(\d+)"| data-blunt="(\d+)"', m[0])
-        least = min(int(width[1] or width[2]), 640) if width else 0
+        least = min(int(width[1] or width[2]), 640) if width else LEAST.get(m[1], 0)
         if least < 420:
             return m[0]
         image = m[0].replace('<img', f'<img style="min-width:{least}px"', 1)
         return f'<span class="figure-scroll scrolls" tabindex="0">{image}</span>'
-    return re.sub(r'<img [^>]*src="data:image/png[^>]*>', box, text)
+    return re.sub(r'<img [^>]*src="(data:image/png|images/[\w.-]+)[^>]*>', box, text)
 
 
 # ------------------------------------------------------------------ all of it
