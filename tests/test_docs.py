@@ -259,6 +259,16 @@ def test_notebook_opens_on_colab_and_leads_on(path):
         assert re.search(r'Next: .*\]\(\d\d\w?_\w+\.ipynb\)', last, re.S)
 
 
+ORDER = re.findall(r'(\d\d\w?_\w+)\.ipynb', (ROOT/'nbs'/'sidebar.yml').read_text(encoding='utf-8'))
+
+
+@pytest.mark.parametrize('name, following', zip(ORDER, ORDER[1:], strict=False))
+def test_the_last_line_leads_where_the_arrow_leads(name, following):
+    "The first link after 'Next:' is the page that comes next in the sidebar"
+    texts = [source for kind, source in cells(ROOT/'nbs'/f'{name}.ipynb') if kind == 'markdown']
+    assert re.search(r'\((\d\d\w?_\w+)\.ipynb', texts[-1].split('Next: ')[1])[1] == following
+
+
 def test_every_figure_and_table_of_the_paper_is_redrawn():
     sources = [source for path in NOTEBOOKS for _, source in cells(path)]
     captions = ' '.join(caption for source in sources for caption in re.findall(r'#\| fig-cap: (.*)', source))
@@ -302,6 +312,19 @@ def site(tmp_path_factory):
 
 def page_text(site, name):
     return (site[0]/f'{name}.html').read_text(encoding='utf-8')
+
+
+def test_each_page_leads_to_the_one_before_and_after_it(site):
+    pages = [name.split('_', 1)[1] for name in ORDER]
+    pages = ['index', *(page for page in pages if (site[0]/f'{page}.html').exists())]
+    found = []
+    for page in pages:
+        text = page_text(site, page)
+        links = (re.search(rf'nav-page-{side}"[^>]*>\s*<a href="(\w+)\.html"', text)
+                 for side in ('previous', 'next'))
+        found.append(tuple(link and link[1] for link in links))
+    assert [previous for previous, _ in found] == [None, *pages[:-1]]
+    assert [following for _, following in found[:-1]] == pages[1:]
 
 
 def test_site_has_nothing_broken(site):
