@@ -262,7 +262,7 @@ def test_notebook_opens_on_colab_and_leads_on(path):
 ORDER = re.findall(r'(\d\d\w?_\w+)\.ipynb', (ROOT/'nbs'/'sidebar.yml').read_text(encoding='utf-8'))
 
 
-@pytest.mark.parametrize('name, following', zip(ORDER, ORDER[1:], strict=False))
+@pytest.mark.parametrize('name, following', list(zip(ORDER, ORDER[1:], strict=False)))
 def test_the_last_line_leads_where_the_arrow_leads(name, following):
     "The first link after 'Next:' is the page that comes next in the sidebar"
     texts = [source for kind, source in cells(ROOT/'nbs'/f'{name}.ipynb') if kind == 'markdown']
