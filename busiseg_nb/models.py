@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['NORMS', 'WEIGHTS', 'WHEELS', 'HUB_ERRORS', 'MODELS', 'LOSSES', 'CONFIG', 'InputNorm', 'About', 'UNet', 'WeightSource',
-           'weights_for', 'wheel_state', 'load_wheel', 'default_weights', 'build_model', 'count_parameters',
-           'published_results', 'parameters_by_block', 'DiceLoss', 'DiceCELoss', 'PresenceLoss', 'make_loss',
-           'uncompiled', 'save_model', 'Setting', 'load_model']
+           'weights_for', 'wheel_state', 'load_wheel', 'default_weights', 'check_model', 'build_model',
+           'count_parameters', 'published_results', 'parameters_by_block', 'DiceLoss', 'DiceCELoss', 'PresenceLoss',
+           'make_loss', 'uncompiled', 'save_model', 'Setting', 'load_model']
 
 # %% ../nbs/04_models.ipynb #f8004e58
 import copy
@@ -218,8 +218,13 @@ def default_weights(name:str): # a name of `MODELS` or any smp encoder
     return MODELS[name][2] if name in MODELS else 'imagenet'
 
 
-def _check_names(name, encoder, weights):
-    "`BusisegError` for a model or weights that there are not"
+def check_model(name:str, # a name of `MODELS`, or any smp encoder
+                encoder_weights='default', # as for `build_model`
+                ) -> tuple: # encoder, input normalisation, weights (None: random), other arguments
+    "What `build_model` builds; `BusisegError` for a model or weights that there are not"
+    encoder, norm, weights, more = MODELS.get(name, (name, 'imagenet', default_weights(name), {}))
+    if encoder_weights != 'default':
+        weights = encoder_weights
     known = timm.is_model(encoder[3:]) if encoder.startswith('tu-') else encoder in smp.encoders.encoders
     if not known:
         fail(f'model {name!r}', 'is not known',
@@ -228,6 +233,7 @@ def _check_names(name, encoder, weights):
     if weights and weights not in offered:
         known = ', '.join(offered) or 'nothing else'
         fail(f'encoder weights {weights!r}', f'do not exist for {encoder}', f'use one of {known}, or none')
+    return encoder, norm, weights, more
 
 
 def build_model(name:str='resnext50', # a name of `MODELS`, or any smp encoder
@@ -236,10 +242,7 @@ def build_model(name:str='resnext50', # a name of `MODELS`, or any smp encoder
     """Build the U-Net called `name` (paper 2.3, report 2.2)
 
     `BusisegError` for an unknown name, an encoder that makes no U-Net, and weights that cannot be had."""
-    encoder, norm, weights, more = MODELS.get(name, (name, 'imagenet', default_weights(name), {}))
-    if encoder_weights != 'default':
-        weights = encoder_weights
-    _check_names(name, encoder, weights)
+    encoder, norm, weights, more = check_model(name, encoder_weights)
     args = {'input_norm': norm, **more, **kwargs}
     try:
         if not weights:

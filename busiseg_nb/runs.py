@@ -33,7 +33,7 @@ from .inference import View, gains_by_bf16, predict_tiles
 from .intervals import bootstrap, record_intervals
 from .machine import agreed, default_device, is_main, main_first, processes, provenance
 from .metrics import SCORES, case_scores, counts_frame, counts_from_frame, own_classes
-from .models import CONFIG, LOSSES, UNet, build_model, load_model, uncompiled
+from .models import CONFIG, LOSSES, UNet, build_model, check_model, load_model, uncompiled
 from .predict import default_model, model_folder
 from .preprocessing import Augment, build_cache, load_case, resize_mask
 from .splits import SPLITS, is_split, load_part, load_split, save_split, split_data, split_hash
@@ -146,6 +146,8 @@ def check_profile(p: Profile) -> Profile:  # the same
         value = getattr(p, name)
         if value not in table:
             fail(f'{name} {value!r}', 'is not known', f'use one of {", ".join(str(k) for k in table if k)}')
+    if p.model:
+        check_model(p.model, None if p.weights == 'none' else p.weights)
     return p
 
 

@@ -13,7 +13,8 @@ from busiseg_nb.files import read_json, write_json
 from busiseg_nb.intervals import score_conventions
 from busiseg_nb.metrics import case_scores, confusion, counts_frame, prob_histogram
 from busiseg_nb.models import published_results
-from busiseg_nb.runs import PROFILES, main_scores
+from busiseg_nb.runs import PROFILES, main_scores, make_profile
+from helpers.errors import message
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -208,8 +209,18 @@ def test_random_and_pretrained_rows_never_share_a_table(runs):
     assert not any('tuned' in c or 'Report' in c for c in scratch)
 
 
+@pytest.mark.parametrize('option, line', [
+    ({'model': 'nope'}, "model 'nope': is not known"),
+    ({'weights': 'nope'}, "encoder weights 'nope': do not exist for"),
+    ({'loss': 'nope'}, "loss 'nope': is not known"),
+    ({'monitor': 'nope'}, "monitor 'nope': is not known"),
+    ({'schedule': 'nope'}, "schedule 'nope': is not known"),
+    ({'split': 'nope'}, "split 'nope': is not known")])
+def test_unknown_names_of_a_profile_are_refused_before_data_are_read(option, line):
+    assert line in message(make_profile, 'paper', **option)
+
+
 def test_rows_that_were_not_run_name_a_command_that_exists(runs):
-    from busiseg_nb.runs import make_profile
     text = C.as_markdown(C.table3(runs)) + C.as_markdown(C.report_table(runs))
     found = re.findall(r'`busiseg reproduce --data BUSI --profile (\S+) --model (\S+)`', text)
     assert len(found) == 4
