@@ -598,6 +598,7 @@ def verdict(
     value, low, high = difference
     if value is None or low is None:
         return f'no effect can be told, there is no interval: {text}'
+    low, high = (round(100*bound, 1) for bound in (low, high))     # as a reader sees them
     if low <= 0 <= high:
         return f'no effect can be told: {text} points'
     return f'{text} points: {more if value > 0 else less}'
