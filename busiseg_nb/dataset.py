@@ -927,7 +927,8 @@ def _left_alone(root, known) -> list: # of `Fault`s
         lone = [base/n for n in sorted(names, key=natural) if n[0] != '.' and base/n not in known]
         lone = [p for p in lone if _is_picture(p)]
         if lone and base not in known:
-            says = f'{len(lone)} pictures that are no part of the data set, first {lone[0].name}'
+            many = '1 picture that is' if len(lone) == 1 else f'{len(lone)} pictures that are'
+            says = f'{many} no part of the data set, first {lone[0].name}'
             notes.append(Fault(base, 'passed over', 'note', says))
     return notes
 
@@ -944,7 +945,8 @@ def verify_data(root, # folder, as for `find_data`
         more = _without_classes(folder) if name == 'own' else []
         return fault_table([_told(e, 'unreadable', False), *more], folder)
     faults = check_found(found, progress, workers)
-    known = {p for c in found.cases for p in (c.image, *c.masks)} | {f.file for f in faults}
+    known = {p for c in found.cases for p in (c.image, *c.masks)}
+    known |= {f.file for f in faults if f.problem == 'passed over' or not f.file.is_dir()}
     faults += _left_alone(Path(root), known)
     return fault_table(faults + [Fault(folder, 'remark', 'note', note) for note in found.notes], folder)
 

@@ -444,15 +444,28 @@ def _divided(values, gray): # (H,W,C) uint16, colours that were multiplied by th
     colours = values[..., :1] if gray else values[..., :3]
     return np.rint(np.minimum(colours*(65535/alpha), 65535)).astype(np.uint16)
 
-def _deep_planes(path, page, orientation, notes):
+def _deep_planes(im, path, page, orientation, notes):
     "(H,W) or (H,W,3) uint8 of a TIFF that stores colours of 16 bits apart: OpenCV would mix them up"
     import tifffile
-    with tifffile.TiffFile(path) as f:
-        values = np.moveaxis(f.pages[page].asarray(), 0, -1)
-        multiplied = f.pages[page].extrasamples[:1] == (1,)
+    try:
+        with tifffile.TiffFile(path) as f:
+            values = np.moveaxis(f.pages[page].asarray(), 0, -1)
+            multiplied = f.pages[page].extrasamples[:1] == (1,)
+    except ValueError as e:
+        if 'imagecodecs' not in str(e):
+            raise
+        return _upper_bytes(im, orientation, notes)
     gray = values.shape[2] < 3
     values = _divided(values[..., :4], gray) if multiplied else values
     return _turn(to_uint8(values[..., 0] if gray else values[..., :3], 16, notes), orientation)
+
+def _upper_bytes(im, orientation, notes):
+    "(H,W,3) uint8 by Pillow, where tifffile lacks a decoder (LZW): it keeps the upper 8 of 16 bits"
+    values = _in_bands(_load(im, orientation), 'RGB')
+    if values.max() < 128:                           # fewer bits are used: most of them would be lost
+        fail('image', 'is a TIFF of fewer than 16 bits in planes of 16, compressed', 'save it as PNG')
+    notes.append('read by the upper 8 of its 16 bits')
+    return values
 
 def _huge_gray(im, path, orientation):
     "(H,W) uint8 of a huge colour image by OpenCV, which keeps one byte per pixel where Pillow needs four"
@@ -502,7 +515,7 @@ def _pixels(im, path, page, orientation, notes): # opened image, its current pag
         if im.mode in ('RGB', 'RGBA') and not odd:
             return _huge_gray(im, path, orientation)
     elif kind.bits == 16 and kind.channels > 1 and im.format == 'TIFF' and im.tag_v2.get(284) == 2:
-        return _deep_planes(path, page, orientation, notes)
+        return _deep_planes(im, path, page, orientation, notes)
     elif kind.bits > 8 and kind.channels > 1 and im.mode in ('RGB', 'RGBA', 'LA', 'RGBX', 'I;16'):
         return _deep_colour(im, path, page, orientation, notes)
     im = _load(im, orientation)
@@ -1325,7 +1338,7 @@ def _pillow_kind(path):
 def _unknown(path):
     "`BusisegError` for a file that nothing recognises"
     if kind := _pillow_kind(path):
-        fail(path, f'is a file of type {kind}, which is not read', 'save its picture as PNG')
+        fail(path, f'is no image that can be read (a file of type {kind})', 'save its picture as PNG')
     known = ', '.join(suffix[1:] for suffix in SUFFIXES)
     fail(path, 'is no image that can be read', f'use {known}; is it what its name says?')
 

@@ -372,11 +372,10 @@ def test_another_size_than_the_header_has_no_scale(tmp_path):
 
 
 @pytest.mark.parametrize('name, write, says', [
-    ('lzw.tif', lambda p: planes(deep(16, True))(p) or relabel(p, 5), 'of a kind that is not read'),
     ('hsv.dcm', dcm(GRAY3, 'HSV'), 'has the photometric interpretation HSV'),
-    ('a.sgi', written(GRAY), 'is a file of type SGI, which is not read'),
-    ('a.dds', written(RGB), 'is a file of type DDS'), ('a.ico', written(RGB), 'is a file of type ICO'),
-    ('a.eps', written(RGB), 'is a file of type EPS')])
+    ('a.sgi', written(GRAY), '(a file of type SGI)'),
+    ('a.dds', written(RGB), '(a file of type DDS)'), ('a.ico', written(RGB), '(a file of type ICO)'),
+    ('a.eps', written(RGB), '(a file of type EPS)')])
 def test_what_is_not_read_says_what_it_is(name, write, says, tmp_path):
     write(tmp_path/name)
     with pytest.raises(BusisegError) as e:
@@ -384,9 +383,23 @@ def test_what_is_not_read_says_what_it_is(name, write, says, tmp_path):
     assert says in str(e.value) and 'damaged' not in str(e.value) and e.value.remedy
 
 
-def relabel(path, compression):
-    "Let a TIFF state another compression"
-    data = bytearray(path.read_bytes())
-    at = data.index(struct.pack('<HHI', 259, 3, 1)) + 8
-    struct.pack_into('<H', data, at, compression)
-    path.write_bytes(data)
+PLANES = {  # of values that use so many bits: the picture, or why not
+    16: RGB, 12: None}
+
+
+@pytest.mark.parametrize('bits', PLANES)
+def test_planes_that_tifffile_cannot_decode(bits, tmp_path, monkeypatch):
+    "As where they are compressed by LZW: Pillow's upper bytes are the picture, if the values use 16 bits"
+    tifffile = pytest.importorskip('tifffile')
+    planes(deep(bits, True), compression='zlib')(tmp_path/'a.tif')
+
+    def lacks(self, *args, **how):
+        raise ValueError("<COMPRESSION.LZW: 5> requires the 'imagecodecs' package")
+
+    monkeypatch.setattr(tifffile.TiffPage, 'asarray', lacks)
+    if PLANES[bits] is None:
+        with pytest.raises(BusisegError, match='fewer than 16 bits in planes of 16'):
+            read_image(tmp_path/'a.tif')
+        return
+    [(_, a, info)] = read_image(tmp_path/'a.tif')
+    assert np.array_equal(a, PLANES[bits]) and 'upper 8 of its 16 bits' in info['notes'][0]
