@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CUSTOMARY', 'FILLED', 'MAX_PIXELS', 'LONGEST', 'HUGE', 'CANVAS', 'FORMATS', 'DENSEST', 'ALWAYS', 'DICTIONARY',
            'WIDTHS', 'ORIENTATION', 'TIFF_SIGNS', 'REDUCED', 'ULTRASOUND', 'SPACINGS', 'CORNERS', 'DEEPEST',
-           'MAX_INFLATED', 'DEFLATED', 'VIDEO', 'NO_PICTURE', 'SAFE', 'APART', 'HEAD', 'PILLOW_SUFFIXES',
+           'MAX_INFLATED', 'DEFLATED', 'VIDEO', 'NO_PICTURE', 'SAFE', 'APART', 'SIGN', 'HEAD', 'PILLOW_SUFFIXES',
            'DICOM_SUFFIXES', 'PILLOW_SIGNS', 'READERS', 'SUFFIXES', 'REFUSALS', 'UNSUPPORTED', 'Scale', 'choose_scale',
            'to_uint8', 'Region', 'Spacing', 'whole_spacing', 'check_size', 'check_header', 'Codestream', 'codestream',
            'no_picture', 'read_header', 'decode_to', 'Reader', 'Refusal', 'read_head', 'reader_of', 'refusal_of',
@@ -1040,6 +1040,9 @@ def _fill(ds, notes):
     has_pixels = any(ds.get(key) for key in ('PixelData', 'FloatPixelData', 'DoubleFloatPixelData'))
     if _first(ds.get('Rows')) is None or _first(ds.get('Columns')) is None or not has_pixels:
         fail('image', 'holds no pixel data', 'give a DICOM file that has an image in it')
+    if ds.get('NumberOfFrames') and _first(ds.NumberOfFrames) is None:
+        notes.append(f'states {str(ds.NumberOfFrames)[:9]} frames, which is no number: the first was taken')
+        del ds.NumberOfFrames
     kind = str(ds.get('PhotometricInterpretation') or '')
     samples = int(_first(ds.get('SamplesPerPixel')) or (3 if kind.startswith(('RGB', 'YBR')) else 1))
     if not kind:
@@ -1186,11 +1189,28 @@ def _believe_stream(ds, notes):
         colours = 'YBR_RCT' if 'JPEG 2000' in name else 'YBR_FULL_422'
         ds.PhotometricInterpretation = colours if found == 'colour' else 'MONOCHROME2'
         ds.PlanarConfiguration = 0
-    if 'BitsStored' in wrong or 'PixelRepresentation' in wrong:
-        sign = 'signed ' if stated.signed else ''
-        notes.append(f'states {ds.BitsStored} bits, its data {stated.bits} {sign}bits')
+    if 'BitsStored' in wrong:
+        notes.append(f'states {ds.BitsStored} bits, its data {stated.bits} bits')
+    if 'PixelRepresentation' in wrong:
+        notes.append(SIGN)
     for key, value in wrong.items():
         setattr(ds, key, value)
+
+SIGN = 'says otherwise than its data whether values are signed: what gives the smoother picture was taken'
+
+def _smoother(decode, bits): # a function that gives frame k
+    "A function that gives frame k, its values signed or not, as makes the first frame smoother"
+    def jumps(values):
+        return int(np.abs(np.diff(values.astype(np.int64), axis=1)).sum())
+    def other(values):
+        wide, whole = values.astype(np.int64), 1 << bits
+        if values.min() < 0:
+            return np.where(wide < 0, wide + whole, wide).astype(np.uint16 if bits <= 16 else np.uint32)
+        return np.where(wide >= whole//2, wide - whole, wide).astype(np.int16 if bits <= 16 else np.int32)
+    first = decode(0)
+    if jumps(other(first)) >= jumps(first):
+        return decode
+    return lambda k: other(decode(k))
 
 def _believe_length(ds, notes):
     "Uncompressed colours of full width where the header says that they were halved"
@@ -1215,11 +1235,21 @@ def _lower(ds, notes):
     ds.HighBit = stored - 1
     notes.append(f'stores its values in bits {high + 1 - stored} to {high}')
 
+def _drop_unreadable(ds, notes):
+    "Take out fields whose values cannot be: a number of frames that is no number, say"
+    for tag in list(ds.keys()):
+        try:
+            ds[tag]
+        except Exception:                            # of as many kinds as there are kinds of fields
+            del ds[tag]
+            notes.append(f'has a field {tag} with an impossible value, which was left out')
+
 def _read_dicom(path, most):
     "A data set with all that its decoder needs, and notes"
     pydicom = _pydicom()
     _check_deflated(path)
     ds, notes = pydicom.dcmread(path, force=True), []
+    _drop_unreadable(ds, notes)
     _fill(ds, notes)
     check_size(int(ds.Columns), int(ds.Rows), most)
     if not hasattr(ds, 'file_meta'):
@@ -1243,6 +1273,8 @@ def _dicom_frames(path, most):
     ds, shared = _read_dicom(path, most)
     frames = _number_of_frames(ds)
     with _decoding(ds, path) as decode:
+        if SIGN in shared:
+            decode = _smoother(decode, int(ds.BitsStored))
         scale = _clip_scale(ds, frames, decode)
         for k in range(frames):
             notes = list(shared)

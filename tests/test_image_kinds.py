@@ -100,6 +100,12 @@ def ybr422(p):
     dicom(p, ybr, 'YBR_FULL_422', PixelData=data.tobytes())
 
 
+def damaged_number(p):
+    "NumberOfFrames is the text 1A"
+    dicom(p, GRAY, NumberOfFrames=11)
+    p.write_bytes(p.read_bytes().replace(b'IS\2\x0011', b'IS\2\x001A'))
+
+
 YBR = np.asarray(Image.fromarray(RGB).convert('YCbCr'))
 GREATER = np.kron(GRAY, np.ones((2, 2), np.uint8))
 PADDED = np.where(np.indices(GRAY.shape)[1] < 9, -2000, deep(10).astype(int) - 500).astype(np.int16)
@@ -179,6 +185,9 @@ DICOM = {  # name: what writes it, the gray or colour picture, tolerance
     'JPEG 2000 in colour, header gray': (compressed(j2k(GRAY3), GRAY, lossless=True), GRAY3, 0),
     'JPEG 2000 of 16 bits, header 8': (compressed(j2k(deep(16)), GRAY, lossless=True), GRAY, 0),
     'JPEG 2000 of 8 bits, header 16': (compressed(j2k(GRAY), deep(16), lossless=True), GRAY, 0),
+    'JPEG 2000, said to be signed, and is': (
+        compressed(j2k(signed(16).view(np.uint16)), signed(16), lossless=True), GRAY, 0),
+    'number of frames that is none': (damaged_number, GRAY, 0),
     'JPEG 2000, header signed': (compressed(j2k(deep(16)), signed(16), lossless=True), GRAY, 0),
     'fewer frames than data': (dcm(np.stack([GRAY]*2), NumberOfFrames=1), GRAY, 0),
 }
@@ -359,6 +368,7 @@ def test_padding_takes_no_part_in_the_range(tmp_path):
     ('JPEG in colour, header gray', 'its data are colour'),
     ('JPEG of 8 bits, header 16', 'its data 8 bits'), ('palette that is missing', 'no palette'),
     ('a name of the old days', 'DICOM does not know'), ('no bits stored', 'states 0 bits'),
+    ('JPEG 2000, header signed', 'smoother picture'), ('number of frames that is none', 'no number'),
     ('YBR, said to be halved', 'its data are YBR_FULL'), ('upper bits', 'in bits 4 to 15')])
 def test_a_header_that_is_not_believed_is_noted(name, says, tmp_path):
     DICOM[name][0](tmp_path/'a.dcm')
