@@ -1025,7 +1025,6 @@ def _syntax(ds, notes):
 
 def _why_gray(ds, kind): # kind: its photometric interpretation, as it is written
     "Why a picture is taken as gray although it does not say so, or nothing"
-    kind = kind.strip().upper()
     tables = ('RedPaletteColorLookupTableData', 'SegmentedRedPaletteColorLookupTableData')
     if kind == 'PALETTE COLOR' and not any(table in ds for table in tables):
         return 'has no palette'
@@ -1037,13 +1036,19 @@ def _fill(ds, notes):
     if what := no_picture(ds):
         bits = f' of {ds.BitsStored} bit per pixel' if _first(ds.get('BitsStored')) else ''
         fail('image', f'is {what}{bits}, no picture', 'give the picture that it belongs to')
-    has_pixels = any(ds.get(key) for key in ('PixelData', 'FloatPixelData', 'DoubleFloatPixelData'))
+    stored = [key for key in ('PixelData', 'FloatPixelData', 'DoubleFloatPixelData') if key in ds]
+    has_pixels = any(ds.get(key) for key in stored)
+    for key in stored:                               # an empty one beside another is none
+        if has_pixels and not ds.get(key):
+            del ds[key]
     if _first(ds.get('Rows')) is None or _first(ds.get('Columns')) is None or not has_pixels:
         fail('image', 'holds no pixel data', 'give a DICOM file that has an image in it')
     if ds.get('NumberOfFrames') and _first(ds.NumberOfFrames) is None:
         notes.append(f'states {str(ds.NumberOfFrames)[:9]} frames, which is no number: the first was taken')
         del ds.NumberOfFrames
-    kind = str(ds.get('PhotometricInterpretation') or '')
+    kind = ' '.join(str(ds.get('PhotometricInterpretation') or '').upper().replace('\0', ' ').split())
+    if kind and kind != ds.PhotometricInterpretation:
+        ds.PhotometricInterpretation = kind
     samples = int(_first(ds.get('SamplesPerPixel')) or (3 if kind.startswith(('RGB', 'YBR')) else 1))
     if not kind:
         notes.append('does not say what its values mean: taken as ' + ('RGB' if samples == 3 else 'gray'))
@@ -1215,9 +1220,9 @@ def _smoother(decode, bits): # a function that gives frame k
 def _believe_length(ds, notes):
     "Uncompressed colours of full width where the header says that they were halved"
     frames, size = _number_of_frames(ds), int(ds.Rows)*int(ds.Columns)
-    halved = ds.PhotometricInterpretation == 'YBR_FULL_422' and int(ds.BitsAllocated) == 8
+    halved = str(ds.PhotometricInterpretation).endswith('_422') and int(ds.BitsAllocated) == 8
     if halved and len(ds.get('PixelData') or b'')//2*2 == frames*size*3//2*2:
-        notes.append('says YBR_FULL_422, its data are YBR_FULL')
+        notes.append(f'says {ds.PhotometricInterpretation}, its data are YBR_FULL')
         ds.PhotometricInterpretation = 'YBR_FULL'
 
 def _lower(ds, notes):
