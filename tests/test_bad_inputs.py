@@ -1,5 +1,6 @@
 "Every case of the table in bad_inputs.py: one line, status 2, nothing changed. And odd input that is good"
 import contextlib
+import importlib
 import os
 import shutil
 import subprocess
@@ -13,11 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bad_inputs import CASES, HUNGRY, IMAGE, IMAGES, MASK, RIGHTS, Bad, make_good
+from bad_inputs import CASES, HUNGRY, IMAGE, IMAGES, MASK, RIGHTS, Bad, make_good, png
 from busiseg_nb import cli
 from busiseg_nb.core import BusisegError
 from busiseg_nb.dataset import find_cases
-from busiseg_nb.images import read_image
+from busiseg_nb.images import foreground, mask_facts, read_class_values, read_image
 from busiseg_nb.predict import predict_files
 from busiseg_nb.splits import load_split
 from test_predict import FORMATS, GRAY, Dark
@@ -130,21 +131,45 @@ def test_no_rights(name, path, mode, args, says, good, monkeypatch, capfd, recor
         assert tree(folder) == before
 
 
+def peak():
+    "The most memory since `clear_refs`, in MB"
+    lines = Path('/proc/self/status').read_text().splitlines()
+    return int(next(line for line in lines if line.startswith('VmHWM')).split()[1])/1024
+
+
+def taken(read, file):
+    "The memory that reading a file takes at most, in MB"
+    importlib.import_module('tifffile')                # what is loaded once is no file's
+    Path('/proc/self/clear_refs').write_text('5')      # the peak begins again
+    before = peak()
+    read(file)
+    return peak() - before
+
+
 @pytest.mark.skipif(not os.access('/proc/self/clear_refs', os.W_OK),
                     reason='the peak of memory cannot be read here')
 @pytest.mark.parametrize('case', HUNGRY, ids=lambda c: c.name)
 def test_a_small_file_gets_little_memory(case, tmp_path):
-    "Each of them took 1 to 15 GB once"
+    "Each of them took 1 to 15 GB once, or would have: as a picture, and as a mask"
     case.make(tmp_path)
 
-    def peak():
-        lines = Path('/proc/self/status').read_text().splitlines()
-        return int(next(line for line in lines if line.startswith('VmHWM')).split()[1])/1024
-    Path('/proc/self/clear_refs').write_text('5')      # the peak begins again
-    before = peak()
-    with pytest.raises(BusisegError, match=case.says.split(': ')[1]):
-        read_image(tmp_path/case.args[-1])
-    assert peak() - before < 100
+    def picture(file):
+        with pytest.raises(BusisegError, match=case.says.split(': ')[1]):
+            read_image(file)
+
+    def mask(file):
+        with contextlib.suppress(BusisegError):        # a mask is the first page alone
+            mask_facts(file)
+    assert taken(picture, tmp_path/case.args[-1]) < 100
+    assert taken(mask, tmp_path/case.args[-1]) < 100
+
+
+def test_a_mask_is_held_to_the_limit(tmp_path):
+    "A header of a few bytes asked for 22 GB: Pillow makes room for all rows before it decodes one"
+    (tmp_path/'a.png').write_bytes(png(1200, 2**31 - 1))
+    for read in (mask_facts, foreground, read_class_values):
+        with pytest.raises(BusisegError, match='would have 2,576,980,376,400 pixels'):
+            read(tmp_path/'a.png')
 
 
 def test_bad_files_do_not_stop_the_good(folder, monkeypatch, capfd):

@@ -479,12 +479,12 @@ ARRANGED = {
     ),
     'overlap that disagrees': (
         lambda: dict(SequenceOfUltrasoundRegions=[region(*ALL), region(*RIGHT, 0.02)]),
-        (0.1, None, 0.1),
+        (0.1, None, None),
         'several scales',
     ),
     'overlap of two priorities': (
         lambda: dict(SequenceOfUltrasoundRegions=[region(*ALL, RegionFlags=1), region(*RIGHT, 0.02)]),
-        (0.1, 0.2, 0.1),
+        (0.1, 0.2, None),
         'several scales',
     ),
     'a spectrum beside it': (

@@ -326,6 +326,78 @@ def inflates(p):
         f.write(z.flush())
 
 
+def apart(compression=None, big=False, pages=1, **claims):
+    "A small TIFF of 16 bits, its colours stored apart, whose last directory claims something gigantic"
+    def write(p):
+        import tifffile
+        values = np.zeros((3, 8, 8), np.uint16)
+        with tifffile.TiffWriter(p, bigtiff=big) as f:
+            for _ in range(pages):
+                f.write(values, photometric='rgb', planarconfig='separate', compression=compression,
+                        metadata=None)
+        with tifffile.TiffFile(p, mode='r+') as f:
+            tags = f.pages[pages - 1].tags
+            for name, value in claims.items():
+                tags[name].overwrite(value, dtype=16 if big else 4)
+    return write
+
+
+def described(p, pages=40):
+    "Many pages that share a description of 4 MB: each would have a copy of its own"
+    import tifffile
+    with tifffile.TiffWriter(p, byteorder='<') as f:
+        for k in range(pages):
+            f.write(np.zeros((8, 8), np.int64), metadata=None, description='x'*(5 if k else 2**22))
+    with tifffile.TiffFile(p, mode='r+') as f:
+        first, *others = [page.tags['ImageDescription'] for page in f.pages]
+        f.pages[pages - 1].tags['ImageWidth'].overwrite(2**30)
+    with open(p, 'r+b') as f:
+        for tag in others:
+            f.seek(tag.offset + 4)
+            f.write(struct.pack('<II', first.count, first.valueoffset))
+
+
+def repeated(p, times=500):
+    "A directory that says 500 times where the strips are, each time in 2 MB"
+    data = bytes(2**21)
+    rows = struct.pack('<HHII', 256, 4, 1, 8) + struct.pack('<HHII', 258, 3, 1, 64)
+    rows += struct.pack('<HHII', 273, 3, 2**20, 8)*times
+    head = b'II*\0' + struct.pack('<I', 8 + len(data))
+    put(p, head + data + struct.pack('<H', times + 2) + rows + bytes(4))
+
+
+def swollen(p, times=2**27):
+    "A strip of 128 bytes that inflates to 128 MB"
+    apart('zlib')(p)
+    z = zlib.compressobj(9)
+    data = b''.join([*(z.compress(bytes(2**20)) for _ in range(times//2**20)), z.flush()])
+    import tifffile
+    with tifffile.TiffFile(p, mode='r+') as f:
+        tags = f.pages[0].tags
+        size = p.stat().st_size
+        tags['StripOffsets'].overwrite([size + 4096]*3, dtype=4)
+        tags['StripByteCounts'].overwrite([len(data)]*3, dtype=4)
+    with open(p, 'r+b') as f:
+        f.seek(size + 4096)
+        f.write(data)
+
+
+APART = [file(name, write, says) for name, write, says in [
+    ('wide-apart.tif', apart(ImageWidth=2**30), 'would have 8,589,934,592 pixels'),
+    ('large-apart.tif', apart(ImageWidth=9999, ImageLength=9999), 'would take 599,880,006 bytes'),
+    ('large-deflate.tif', apart('zlib', ImageWidth=9999, ImageLength=9999), 'would take 599,880,006 bytes'),
+    ('large-big.tif', apart(big=True, ImageWidth=9999, ImageLength=9999), 'would take 599,880,006 bytes'),
+    ('second-apart.tif', apart(pages=2, ImageWidth=9999, ImageLength=9999), 'would take 599,880,006 bytes'),
+    ('samples.tif', apart(SamplesPerPixel=65535), ''),
+    ('rows.tif', apart('zlib', RowsPerStrip=2**32 - 1, ImageLength=2**20), 'would take 50,331,648 bytes'),
+    ('counts.tif', apart('zlib', StripByteCounts=[2**31]*3), 'states more data than its file holds'),
+    ('counts-big.tif', apart('zlib', True, StripByteCounts=[2**40]*3),
+     'states more data than its file holds'),
+    ('swollen.tif', swollen, 'holds a strip of more than 384 bytes'),
+    ('described.tif', described, 'would have 8,589,934,592 pixels'),
+    ('repeated.tif', repeated, 'states more values than its file could hold'),
+    ('rows.png', lambda p: put(p, png(1, 900_000_000)), 'would have a side of 900,000,000 pixels')]]
+
 HUNGRY = [file(name, write, says) for name, write, says in [
     ('canvas.webp', canvas, 'is an animation of 31000x31000 pixels'),
     ('scans.jpg', scans, 'is a progressive JPEG of 31000x31000 pixels'),
@@ -333,6 +405,7 @@ HUNGRY = [file(name, write, says) for name, write, says in [
     ('tiles-twice.tif', tiles((322, 32), (323, 32)), 'states the size of its tiles twice'),
     ('chunk.png', chunk, 'cannot be read'), ('inflates.dcm', inflates,
                                              'would take more than 536,870,912 bytes')]]
+HUNGRY += APART
 
 IMAGES = [file(name, write, says) for name, write, says in [
     ('empty.png', lambda p: put(p), 'is empty'), ('text.png', lambda p: put(p, 'hello, I am no image'),

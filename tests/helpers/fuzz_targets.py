@@ -199,7 +199,18 @@ def image_seeds(folder):
     for kind in ('TIFF', 'GIF', 'WEBP', 'PNG'):
         frames[0].save(b := io.BytesIO(), kind, save_all=True, append_images=frames[1:])
         out.append(b.getvalue())
-    return out
+    return [*out, *odd_tiffs()]
+
+
+def odd_tiffs():
+    "TIFFs that tifffile reads: colours of 16 bits stored apart, and values of 64 bits"
+    import tifffile
+    values = np.arange(3*8*9, dtype=np.uint16).reshape(3, 8, 9)*300
+    for how in (dict(compression='zlib'), dict(bigtiff=True, tile=(16, 16))):
+        tifffile.imwrite(b := io.BytesIO(), values, photometric='rgb', planarconfig='separate', **how)
+        yield b.getvalue()
+    tifffile.imwrite(b := io.BytesIO(), values[0].astype(np.int64), compression='zlib')
+    yield b.getvalue()
 
 
 def damaged_exif():
