@@ -118,6 +118,13 @@ def average(model, other):
     return model
 
 
+def averaged_with(run, folder):    # of the run that ships; of the other model, or None
+    "What the weights are averaged with, in words"
+    if folder is None:
+        return None
+    return 'the last epoch' if folder.resolve() == (run/'last').resolve() else folder.parent.name
+
+
 def validated(model, split, several):
     "Lesion records of the validation images, and the histogram of their tumour probabilities"
     records, histogram = [], 0
@@ -265,7 +272,7 @@ def beginning(model, begun):
     return f'The encoder began with {weights}.' if weights else 'The encoder began with random weights.'
 
 
-def card(run, model, tested, size, begun, other):    # the last: name of the run averaged with, or None
+def card(run, model, tested, size, begun, other):    # the last: what the weights are averaged with, or None
     "The model card, in Markdown"
     tables = [
         f'### {data}, {found["images"]} images\n\n{pixel_table(found["scores"])}'
@@ -308,7 +315,7 @@ def main():
     by_name = [c for d in several for c in d.cases]
     split = load_split(args.run / 'split.json', by_name)
     model = load_model(args.run / 'best')
-    other = args.average and args.average.parent.name
+    other = averaged_with(args.run, args.average)
     if other:
         model = average(model, load_model(args.average))
     leaning, (records, histogram) = lean(model, split, several)
