@@ -105,8 +105,8 @@ PROFILES = {
     'shipped': replace(
         _LITE,
         loss='dice+ce+presence',
-        lr=1.5e-3,
-        epochs=18,
+        lr=1e-3,
+        epochs=16,
         augment=(.6, 1.4),
         ema=.997,
         tile=384,

@@ -269,7 +269,7 @@ def beginning(model, begun):
     if begun:
         return begun['text']
     weights = model.meta.get('encoder_weights')
-    return f'The encoder began with {weights}.' if weights else 'The encoder began with random weights.'
+    return f'The encoder began with {f"weights of {weights}" if weights else "random weights"}.'
 
 
 def card(run, model, tested, size, begun, other):    # the last: what the weights are averaged with, or None
