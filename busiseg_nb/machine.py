@@ -181,10 +181,9 @@ def hardware() -> dict: # processor, cores, memory in GB, accelerator
         found['memory_gb'] = round(os.sysconf('SC_PAGE_SIZE')*os.sysconf('SC_PHYS_PAGES')/2**30, 1)
     if _cpu_info()[1]:
         found['processor'], found['bf16'] = _cpu_info()[0], _bf16_flags()
-    with contextlib.suppress(ImportError):
-        import torch
-        if torch.cuda.is_available():
-            found['gpu'] = torch.cuda.get_device_name(0)
+    torch = sys.modules.get('torch')    # loaded by whatever computes with it; to ask takes over a second
+    if torch and torch.cuda.is_available():
+        found['gpu'] = torch.cuda.get_device_name(0)
     return found
 
 

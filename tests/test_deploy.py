@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from busiseg_nb import deploy
 from busiseg_nb.core import BusisegError, seed_everything
@@ -302,6 +303,24 @@ print(predictor.way, 'torch' in sys.modules)
 '''
     out = subprocess.run([sys.executable, '-c', code, folder], capture_output=True, text=True)
     assert out.stdout == 'ONNX Runtime False\n', out.stderr
+
+
+def test_the_command_with_a_cached_network_imports_no_torch(cached, tmp_path):
+    folder, _ = cached
+    change_note(folder, fastest='ONNX Runtime')
+    Image.fromarray(np.zeros((70, 90), np.uint8)).save(tmp_path/'a.png')
+    code = '''
+import sys
+from busiseg_nb.cli import app
+try:
+    app()
+finally:
+    print('torch' in sys.modules, 'fastai' in sys.modules)
+'''
+    words = ['predict', str(tmp_path/'a.png'), '--way', 'auto', '--model', str(folder), '--out', str(tmp_path/'o')]
+    out = subprocess.run([sys.executable, '-c', code, *words], capture_output=True, text=True)
+    assert out.stdout.endswith('False False\n'), out.stdout + out.stderr
+    assert 'by ONNX Runtime' in out.stdout + out.stderr
 
 
 def test_without_a_runtime_it_is_torch(model, tmp_path, monkeypatch):
