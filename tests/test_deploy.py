@@ -317,7 +317,8 @@ try:
 finally:
     print('torch' in sys.modules, 'fastai' in sys.modules)
 '''
-    words = ['predict', str(tmp_path/'a.png'), '--way', 'auto', '--model', str(folder), '--out', str(tmp_path/'o')]
+    words = ['predict', str(tmp_path/'a.png'), '--way', 'auto', '--model', str(folder)]
+    words += ['--out', str(tmp_path/'o')]
     out = subprocess.run([sys.executable, '-c', code, *words], capture_output=True, text=True)
     assert out.stdout.endswith('False False\n'), out.stdout + out.stderr
     assert 'by ONNX Runtime' in out.stdout + out.stderr
