@@ -1517,8 +1517,11 @@ def load_picture(path, # any file of `READERS`
     return picture
 
 def _dicom_size(path):
-    "(H,W) from the header of a DICOM file"
+    "(H,W) of a DICOM file, from its header, or from compressed data, which are believed where they differ"
     ds = _pydicom().dcmread(path, force=True, stop_before_pixels=True, specific_tags=['Rows', 'Columns'])
+    syntax = ds.file_meta.get('TransferSyntaxUID') if hasattr(ds, 'file_meta') else None
+    if syntax is None or not syntax.is_transfer_syntax or syntax.is_compressed:
+        ds, _ = _read_dicom(path, MAX_PIXELS)
     return int(ds.Rows), int(ds.Columns)
 
 def _header_size(path):

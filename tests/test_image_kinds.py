@@ -340,6 +340,7 @@ def test_a_kind_of_dicom(name, tmp_path):
     write, want, tolerance = DICOM[name]
     write(tmp_path/'a.dcm')
     check(tmp_path/'a.dcm', want, tolerance)
+    assert image_size(tmp_path/'a.dcm') == want.shape[:2]
 
 
 @pytest.mark.parametrize('name', FILES)
