@@ -510,6 +510,19 @@ def test_a_figure_that_scrolls_shows_an_edge(browser, address, dark):
     assert (first, last) == ([0, 1], [1, 0]) and with_shade != without
 
 
+OVER = '''() => [...document.querySelectorAll('main .sd-table td')]
+    .filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.textContent)'''
+
+
+@pytest.mark.parametrize('page', ('app', 'training', 'metrics', 'dataset'))
+def test_words_of_the_reference_stay_in_their_cells(browser, address, page):
+    "At 390 pixels the arguments of a method would lie on what it does"
+    tab = opened(browser, address, page, 390)
+    over = tab.evaluate(OVER)
+    tab.close()
+    assert over == []
+
+
 SMALL = '''() => [...document.querySelectorAll('main .cell-output img, main p img')]
     .map(i => [i.clientWidth, i.naturalWidth])'''
 CAPTIONS = '() => [...document.querySelectorAll("main figcaption")].map(e => e.getBoundingClientRect().right)'
