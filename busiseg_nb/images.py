@@ -330,9 +330,9 @@ def _check_inflated(page, most): # page of tifffile; bytes that a strip or tile 
     import lzma
     fresh = {8: zlib.decompressobj, 32946: zlib.decompressobj,
              34925: lambda: lzma.LZMADecompressor(memlimit=DICTIONARY)}.get(int(page.compression))
+    if fresh is None:
+        return
     for at, length in zip(page.dataoffsets, page.databytecounts, strict=False):
-        if fresh is None:
-            return
         page.parent.filehandle.seek(at)
         if len(fresh().decompress(page.parent.filehandle.read(length), most + 1)) > most:
             _damaged(f'holds a strip of more than {most:,} bytes')
@@ -345,7 +345,7 @@ def _tifffile():
     logging.getLogger('tifffile').setLevel(logging.CRITICAL)
     return tifffile
 
-def _by_tifffile(path, page, shape=None): # number of the page; (H,W) as Pillow read it
+def _by_tifffile(path, page, shape): # number of the page; (H,W) as Pillow read it
     "(values as stored, meaning of extra channels); None for values that only imagecodecs could decode"
     _check_directories(path)
     with _tifffile().TiffFile(path) as f:

@@ -70,6 +70,11 @@ class Profile:
     also: tuple = (.8, .1, .1)  # shares of data sets beside the first
     name: str = ''  # under which it stands in `PROFILES`
 
+    @property
+    def encoder_weights(self):
+        "As `build_model` takes them: None is random initialisation"
+        return None if self.weights in (None, 'none') else self.weights
+
 
 _REPORT = Profile(
     'resnext101_32x16d', bs=8, epochs=20, resize=(256, 256), channels=1, classes=1, monitor='report'
@@ -147,7 +152,7 @@ def check_profile(p: Profile) -> Profile:  # the same
         if value not in table:
             fail(f'{name} {value!r}', 'is not known', f'use one of {", ".join(str(k) for k in table if k)}')
     if p.model:
-        check_model(p.model, None if p.weights == 'none' else p.weights)
+        check_model(p.model, p.encoder_weights)
     return p
 
 
@@ -514,9 +519,13 @@ def _learner(data, split, p, seed, how, key, model):
     "Learner of a profile; `model`: a network to start from, or None"
     seed_everything(seed)
     if model is None:
-        weights = None if p.weights in (None, 'none') else p.weights
         model = build_model(
-            p.model, weights, in_channels=p.channels, classes=p.classes, tile_size=p.tile, resize=p.resize
+            p.model,
+            p.encoder_weights,
+            in_channels=p.channels,
+            classes=p.classes,
+            tile_size=p.tile,
+            resize=p.resize,
         )
     cases = [c for d in data for c in d.cases]
     tiles, views = _caches(cases, p, how, key)

@@ -14,7 +14,7 @@ from busiseg_nb.intervals import score_conventions
 from busiseg_nb.metrics import case_scores, confusion, counts_frame, prob_histogram
 from busiseg_nb.models import published_results
 from busiseg_nb.runs import PROFILES, main_scores, make_profile
-from helpers.errors import message
+from errors import message
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -1,7 +1,6 @@
 "README, site and pictures as a reader meets them, and the pages in a real browser at two widths"
 import functools
 import http.server
-import importlib
 import json
 import re
 import shutil
@@ -12,19 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from modules import script
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ('index', 'tiling', 'models', 'cli')                    # the index, two notebooks, the commands
 NOTEBOOKS = sorted((ROOT/'nbs').glob('*.ipynb'))
 FLAGS = ('--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking '
          '--disable-component-update --disable-sync').split()
 HEAD = '<html><head><title>t</title><meta name="description" content="d"></head><body id="top">'
-
-
-def script(name):
-    "A module of scripts/, 'docs' or 'docsite.check'"
-    if str(ROOT/'scripts') not in sys.path:
-        sys.path.insert(0, str(ROOT/'scripts'))
-    return importlib.import_module(name)
 
 
 def cells(path):
@@ -401,10 +395,12 @@ def address(site):
     server.shutdown()
 
 
-def opened(browser, address, name, width):
-    "A page of the site at this width"
+def opened(browser, address, name, width, dark=False):
+    "A page of the site at this width, in this mode"
     page = browser.new_page(viewport={'width': width, 'height': 900})
     page.goto(f'{address}/{name}.html', wait_until='networkidle')
+    if dark:
+        page.evaluate('window.smalldocsToggleScheme()')
     return page
 
 
@@ -460,9 +456,7 @@ CONTRASTS = '''() => {
 @pytest.mark.parametrize('dark', (False, True))
 def test_search_results_can_be_read(browser, address, dark):
     "Contrast of at least 4.5 : 1 (WCAG AA) in every line of the list, in both modes"
-    page = opened(browser, address, 'index', 1440)
-    if dark:
-        page.evaluate('window.smalldocsToggleScheme()')
+    page = opened(browser, address, 'index', 1440, dark)
     page.locator('.smalldocs-search input').first.fill('tile')
     page.locator('.search-result').first.wait_for()
     page.wait_for_timeout(300)
@@ -499,9 +493,7 @@ NO_SHADES = '.figure-scroll::before, .figure-scroll::after {display: none}'
 @pytest.mark.parametrize('dark', (False, True))
 def test_a_figure_that_scrolls_shows_an_edge(browser, address, dark):
     "A shadow on the side where there is more of it, on the picture and not behind it"
-    page = opened(browser, address, 'tiling', 390)
-    if dark:
-        page.evaluate('window.smalldocsToggleScheme()')
+    page = opened(browser, address, 'tiling', 390, dark)
     first, last = page.evaluate(SHADES)
     with_shade = page.screenshot()
     page.add_style_tag(content=NO_SHADES)

@@ -4,7 +4,6 @@ Their tables, made again from these files alone, are those that are stored. What
 whole, and it comes out of a wheel in another folder as well.
 """
 import base64
-import importlib.util
 import json
 import os
 import re
@@ -15,19 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from modules import script
+
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT/'nbs').glob('*.ipynb'))
 LEFT_OUT = re.compile(r'^#\|\s*(eval:\s*false|notest|slow|cuda|fig-cap)', re.M)      # figures hold no number
 END = '# How the tables are made'      # of the comparison: what follows is on runs that are made up
-
-
-def script(name):
-    "A module of scripts/"
-    spec = importlib.util.spec_from_file_location(f'scripts_{name}', ROOT/'scripts'/f'{name}.py')
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def words(outputs):
@@ -61,7 +53,7 @@ def made_again(name):
 def test_each_number_comes_from_the_recorded_results(name, least, tmp_path):
     "In a process of its own, since a notebook sets up matplotlib for itself"
     out = tmp_path/'made.json'
-    path = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
+    path = os.pathsep.join([str(ROOT), str(ROOT/'tests/helpers'), os.environ.get('PYTHONPATH', '')])
     done = subprocess.run([sys.executable, '-W', 'ignore', __file__, name, out], cwd=ROOT/'nbs', text=True,
                           capture_output=True, env={**os.environ, 'PYTHONPATH': path})
     assert done.returncode == 0, done.stderr[-2000:]
@@ -93,10 +85,9 @@ def pictures():
 
 def test_figures_are_sharp():
     "Each figure is SVG, or has twice the resolution at which it is shown"
-    sys.path.insert(0, str(ROOT/'scripts'))
-    from docsite.finish import SHARP, png_size
-    found = [(name, i, png_size(png)[1]) for name, i, png in pictures()]
-    assert len(found) > 30 and [f for f in found if f[2] < SHARP] == []
+    finish = script('docsite.finish')
+    found = [(name, i, finish.png_size(png)[1]) for name, i, png in pictures()]
+    assert len(found) > 30 and [f for f in found if f[2] < finish.SHARP] == []
 
 
 CUT = re.compile(r'\[truncated\]|\.\.\. \[|<t[dh]>[^<]*\.\.\.</t[dh]>|^\.\.\s+\.\.\.', re.M)

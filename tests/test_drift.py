@@ -1,13 +1,9 @@
 "The check of the notebooks' outputs: what it lets pass, what it finds"
-import importlib.util
-from pathlib import Path
-
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-spec = importlib.util.spec_from_file_location('scripts_drift', ROOT/'scripts'/'drift.py')
-drift = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(drift)
+from modules import script
+
+drift = script('drift')
 
 
 def out(text):
