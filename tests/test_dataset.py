@@ -31,6 +31,7 @@ from busiseg_nb.images import foreground, read_stored
 from busiseg_nb.machine import thread_map
 from busiseg_nb.phantom import make_xray_phantom
 from busiseg_nb.preprocessing import label_mask
+from busiseg_nb.splits import split_data
 from errors import message
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -252,7 +253,18 @@ def test_whole_busbra():
     about = data.by_name['bus_0001-l'].facts
     assert about == {'device': 'GE Logiq 7 @10-14MHz', 'BIRADS': '4', 'side': 'left',
                      'histology': 'invasive ductal carcinoma'}
-    assert {len({data.by_name[n].group for n in g}) for g in data.groups} == {1}
+    copied = [g for g in data.groups if len({data.by_name[n].group for n in g}) > 1]
+    assert [{n.split('-')[0] for n in g} for g in copied] == [
+        {'bus_0044', 'bus_0065'}, {'bus_0056', 'bus_0091'}, {'bus_0341', 'bus_0356'}]
+    part = {c.name: p for p, cs in split_data(data).items() for c in cs}
+    assert all(len({part[n] for n in g}) == 1 for g in data.groups)
+
+
+def test_groups_that_share_a_name_are_one(folder, tmp_path):
+    table = tmp_path/'groups.csv'
+    rows = ['1,benign (1)', '1,benign (2)', '2,benign (2)', '2,benign (3)', '3,benign (4)']
+    table.write_text('\n'.join(['group,name', *rows]))
+    assert find_data(folder, groups=table).groups == (('benign (1)', 'benign (2)', 'benign (3)'),)
 
 
 def test_whole_breast():
@@ -307,8 +319,9 @@ def test_patients_stay_together_and_other_groups_come_on_top(folder, tmp_path):
     published(folder, tmp_path)
     (tmp_path/'g.csv').write_text('group,name\n1,AAAA_000\n1,CCCC_008\n2,BBBB_004\n')
     data = find_data(tmp_path/'UCLM', groups=tmp_path/'g.csv')
-    assert set(data.groups) == {('AAAA_000', 'AAAA_001', 'AAAA_002'), ('BBBB_003', 'BBBB_004', 'BBBB_005'),
-                                ('CCCC_006', 'CCCC_007', 'CCCC_008'), ('AAAA_000', 'CCCC_008')}
+    assert data.groups == (
+        ('AAAA_000', 'AAAA_001', 'AAAA_002', 'CCCC_006', 'CCCC_007', 'CCCC_008'),
+        ('BBBB_003', 'BBBB_004', 'BBBB_005'))
 
 
 def test_capitals_and_levels_do_not_matter(folder, tmp_path):

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from busiseg_nb.core import BusisegError
-from busiseg_nb.dataset import Case, busi_near_copies, find_cases, find_data, read_groups
+from busiseg_nb.dataset import (
+    COPIED_PATIENTS,
+    Case,
+    busi_near_copies,
+    find_cases,
+    find_data,
+    read_groups,
+)
 from busiseg_nb.leakage import (
     SAME_FRAME,
     Link,
@@ -153,6 +160,19 @@ def test_shift_is_exact_to_the_pixel():
     assert np.array_equal(A, B) and overlap == 1
     assert verify_link(img, img[40:, 25:], Link(0, 1, 9, 1., -25., 1., -40.)).score > .99
     assert common_view(img, img, Link(0, 1, 9, 1., -290., 1., 0.))[0] is None
+
+
+def test_copied_patients_are_what_the_pixels_say(busi):
+    root = busi.parent/'BUSBRA'
+    if not root.is_dir():
+        pytest.skip('BUSBRA is not beside BUSI')
+    data, listed = find_data(root), read_groups(COPIED_PATIENTS)
+    patients = {data.by_name[name].group for group in listed for name in group}
+    cases = [c for c in data.cases if c.group in patients]
+    found = [{cases[k.a], cases[k.b]} for k in find_links(cases) if k.score >= SAME_FRAME]
+    apart = {frozenset(c.name for c in pair) for pair in found if len({c.group for c in pair}) > 1}
+    assert len(patients) == 6 and len(cases) > 10
+    assert apart == {frozenset(group) for group in listed}
 
 
 def test_frozen_list_is_what_the_pixels_say(busi):
