@@ -699,7 +699,8 @@ def read_breast(root, classes=None, progress:bool=False) -> Found:
         own = sorted(masks.pop(name, []), key=lambda p: (p.stem.lower().find('_tumor') < 0, natural(p.name)))
         row = rows.get(name, {}) if rows else None
         label = _breast_label(row, image, own, faults)
-        about = _about(row or {}, BIRADS='BIRADS', diagnosis='Diagnosis', interpretation='Interpretation')
+        about = _about(row or {}, BIRADS='BIRADS', tissue='Tissue_composition', diagnosis='Diagnosis',
+                       interpretation='Interpretation')
         cases.append(Case(image.stem, label, image, tuple(own), f'BrEaST {name.removeprefix("case")}',
                           about=about + _spacing(row or {})))
     faults += [Fault(p, 'orphan mask', 'error', 'its image is missing') for ps in masks.values() for p in ps]

@@ -43,6 +43,11 @@ from busiseg_nb.splits import load_split
 
 OFFSETS = (0.0, 0.4, 0.8)     # of the background's logit, tried on validation images
 WATCHED = ('lesion_dice', 'lesions_missed', 'normal_alarms')
+SIZES = {'small': (0, .02), 'medium': (.02, .1), 'large': (.1, 1.01)}     # largest lesion / image
+FACTS = {'scanner': 'device', 'BI-RADS': 'BIRADS', 'tissue': 'tissue'}   # kind of subgroup -> fact
+GROUPED = ('lesion_dice', 'lesions_missed', 'image_agreement')
+FEWEST = 10     # images of a subgroup that is told
+UNTOLD = 'not available'
 COST = 0.01     # of mean lesion Dice, that a lesion less missed may cost
 
 CARD = """# The model that comes with busiseg_nb
@@ -75,6 +80,13 @@ keeps a lesion whose peak probability is at least {peak:.3f}; validation images 
 - {limits}
 - Benign and malignant are confused: trust the outline more than the class, and neither for a patient.
 - Other organs, and scanners unlike those of the three data sets: not measured."""
+
+SUBGROUPS = """### By lesion size, scanner, BI-RADS and tissue
+
+At the default operating point. A lesion is small below 2 % of the image, large from 10 % on. The scanner is a
+column of BUS-BRA, the tissue one of BrEaST. Subgroups of fewer than 10 images are left out.
+
+{}"""
 
 
 def options():
@@ -171,6 +183,30 @@ def chosen(records, histogram, split):
     return notes, operating_curve(records)
 
 
+def kinds(record, facts):
+    "What an image with a lesion counts under: [(kind, value), …]"
+    share = max(t['area'] for t in record['truths'])/np.prod(record['shape'])
+    size = next(name for name, (least, most) in SIZES.items() if least <= share < most)
+    said = [(kind, facts[fact]) for kind, fact in FACTS.items() if facts.get(fact, UNTOLD) != UNTOLD]
+    return [('lesion size', size), *said]
+
+
+def subgroups(records, data, peak):
+    "Scores by lesion size and by what the data set's table says of its images, most images first"
+    found = {}
+    for record in records:
+        if record['truths']:
+            for key in kinds(record, data.by_name[record['case']].facts):
+                found.setdefault(key, []).append(record)
+    told = [(key, some) for key, some in found.items() if len(some) >= FEWEST]
+    order = ['lesion size', *FACTS]
+    rows = []
+    for (kind, value), some in sorted(told, key=lambda row: (order.index(row[0][0]), -len(row[1]))):
+        scores = lesion_scores(some, peak=peak)
+        rows.append({'kind': kind, 'value': value, 'images': len(some), **{k: scores[k] for k in GROUPED}})
+    return rows
+
+
 def measured(model, data, cases):
     "Scores of these images, at the default operating point where it matters"
     scored = score_cases(model, cases, group_names(data.cases, data.groups))
@@ -185,6 +221,7 @@ def measured(model, data, cases):
         'scores': main_scores(scored.counts, scored.histogram),
         'lesion_scores': at['default'],
         'points': at,
+        'subgroups': subgroups(scored.lesions, data, points['default']),
     }, scored
 
 
@@ -239,6 +276,20 @@ def point_table(tested):
     return '\n'.join(lines)
 
 
+def subgroup_table(tested):
+    "The scores of subgroups, at the default operating point"
+    lines = [
+        '| data | images with a lesion | number | mean Dice | lesions missed | right class, where found |',
+        '|---|---|--:|--:|--:|--:|',
+    ]
+    for data, found in tested.items():
+        for row in found['subgroups']:
+            cells = [score_cell(name, row[name]) for name in GROUPED]
+            told = [data, f'{row["kind"]}: {row["value"]}', str(row['images']), *cells]
+            lines.append('| ' + ' | '.join(told) + ' |')
+    return '\n'.join(lines)
+
+
 def limits(tested):
     "What the scores say about trust, in a sentence for each data set"
     words = []
@@ -248,7 +299,8 @@ def limits(tested):
         if scores['normal_alarms'][0] is not None:
             alarms = score_cell('normal_alarms', scores['normal_alarms'])
             text += f', and {alarms} of the normal images raise an alarm'
-        words.append(text + '.')
+        unlike = f'{100*found["unlike_training"]:.1f} % of the pictures count as unlike the training'
+        words.append(f'{text}. {unlike}.')
     return '\n- '.join(words)
 
 
@@ -280,6 +332,7 @@ def card(run, model, tested, size, begun, other):    # the last: what the weight
     ]
     tables.append(f'### Lesions, at the default operating point\n\n{lesion_table(tested)}')
     tables.append(f'### Operating points\n\n{point_table(tested)}')
+    tables.append(SUBGROUPS.format(subgroup_table(tested)))
     text = CARD.format(
         encoder=model.encoder_name.removeprefix('tu-').removeprefix('timm-'),
         parameters=count_parameters(model)[0],
