@@ -25,13 +25,14 @@ from tqdm.auto import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.common import arguments, finish, rotated, write_result
 from busiseg_nb.dataset import find_data
+from busiseg_nb.files import read_json
 from busiseg_nb.inference import predict_proba, seam_discontinuity
 from busiseg_nb.intervals import bootstrap
 from busiseg_nb.metrics import Counts, confusion, counts_frame, counts_from_frame, dice, iou, pool
 from busiseg_nb.models import load_model
 from busiseg_nb.preprocessing import load_case, resized_shape
 from busiseg_nb.runs import group_names
-from busiseg_nb.splits import load_split, split_hash
+from busiseg_nb.splits import load_part
 
 WAYS = {  # name: arguments of `predict_proba`
     'tiles': {},
@@ -145,8 +146,7 @@ def main():
     if not args.data:
         parser.error('--data: the folder of the data set is missing')
     model, data = load_model(args.model), find_data(args.data)
-    split = load_split(args.split, data.cases)
-    test = split['test']
+    test = load_part(args.split, data, 'test')
     if args.limit:
         test = [test[i] for i in np.unique(np.linspace(0, len(test) - 1, args.limit).astype(int))]
     ways = {way: WAYS[way] for way in dict.fromkeys(['tiles', *args.ways])}
@@ -154,8 +154,9 @@ def main():
     out = summary(measure(model, test, groups, ways), ways, args.bootstrap)
     show(out)
     about = {'tile_size': model.tile_size, 'resize': model.resize, 'encoder': model.encoder_name,
-             **model.meta}
-    result = {'model': about, 'images': len(test), 'limit': args.limit, 'split_sha256': split_hash(split),
+             **{k: v for k, v in model.meta.items() if k != 'familiar'}}
+    result = {'model': about, 'images': len(test), 'limit': args.limit,
+              'split_sha256': read_json(args.split)['sha256'],
               'threads': torch.get_num_threads(), 'ways': out}
     write_result(result, args.json, data_fingerprint=data.fingerprint)
 

@@ -1,6 +1,7 @@
 """Make a finished run the model that comes with the package.
 
     python scripts/ship.py RUN --data BUSI --also BUSBRA --test BREAST
+    python scripts/ship.py --again --data BUSI --also BUSBRA --test BREAST
 
 Its validation images choose the operating points and the temperature. Its test images and the data sets under
 --test are then scored once, and choose nothing. Written are 16-bit weights, split, scores and the model card.
@@ -48,7 +49,12 @@ FACTS = {'scanner': 'device', 'BI-RADS': 'BIRADS', 'tissue': 'tissue'}   # kind 
 GROUPED = ('lesion_dice', 'lesions_missed', 'image_agreement')
 FEWEST = 10     # images of a subgroup that is told
 UNTOLD = 'not available'
+KEPT = ('name', 'profile', 'model', 'encoder_weights', 'split', 'config', 'data', 'split_sizes',
+        'split_sha256', 'training', 'convention', 'provenance')     # of the run
 COST = 0.01     # of mean lesion Dice, that a lesion less missed may cost
+
+TORN = """ The list of BUS-BRA's patients who are copies of others is newer than this split: by it {} of the
+  validation images and {} of the test images are of a patient who is in training too."""
 
 CARD = """# The model that comes with busiseg_nb
 
@@ -62,7 +68,7 @@ a medical device: not for diagnosis, not for clinical use.**
 - Trained on the training part of BUSI (Al-Dhabyani et al., Data in Brief 28, 104863, 2020) and of BUS-BRA
   (Gómez-Flores et al., Medical Physics 2023), {train} images, by `{command}`. The weights are those of
   epoch {epoch} of {epochs}, which the IoU on the validation parts ({valid} images) chose{averaged}.
-- Patients (BUS-BRA) and groups of near-copies (BUSI) stand on one side of the split, `split.json`.
+- Patients (BUS-BRA) and groups of near-copies (BUSI) stand on one side of the split, `split.json`.{torn}
 - Input: one gray channel, its longer side {resize} pixels. Output: probabilities of background, benign and
   malignant at the image's own size.
 - BrEaST (Pawłowska et al., Scientific Data 2024) is of another hospital. No image of it was used to train
@@ -83,8 +89,8 @@ keeps a lesion whose peak probability is at least {peak:.3f}; validation images 
 
 SUBGROUPS = """### By lesion size, scanner, BI-RADS and tissue
 
-At the default operating point. A lesion is small below 2 % of the image, large from 10 % on. The scanner is a
-column of BUS-BRA, the tissue one of BrEaST. Subgroups of fewer than 10 images are left out.
+At the default operating point. A lesion is small below 2 % of the image, and large from 10 % on. The
+scanner is a column of BUS-BRA, the tissue one of BrEaST. Subgroups of fewer than 10 images are left out.
 
 {}"""
 
@@ -92,14 +98,18 @@ column of BUS-BRA, the tissue one of BrEaST. Subgroups of fewer than 10 images a
 def options():
     "What the command line says"
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('run', type=Path)
+    parser.add_argument('run', type=Path, nargs='?')
+    parser.add_argument('--again', action='store_true', help='only score the model that ships once more')
     parser.add_argument('--data', default=os.environ.get('BUSI_ROOT'), help='the first data set of the run')
     parser.add_argument('--also', nargs='*', default=[], help='its further data sets')
     parser.add_argument('--test', nargs='*', default=[], help='data sets that the run has not seen')
     parser.add_argument('--average', type=Path, help='a model to average the weights with')
     parser.add_argument('--begun', type=Path, help='JSON about an earlier run whose weights it began with')
     parser.add_argument('--out', type=Path, default=Path('busiseg_nb/data/model'))
-    return parser.parse_args()
+    args = parser.parse_args()
+    if bool(args.run) == args.again:
+        parser.error('give a finished run, or --again')
+    return args
 
 
 def plain_paths(value):
@@ -114,6 +124,13 @@ def plain_paths(value):
 def part_of(split, data, name):
     "The cases of one part that are of one data set"
     return [c for c in split[name] if c.name in data.by_name]
+
+
+def torn(split, several):
+    "How many images of the validation and the test part have one of their group in training"
+    train = {c.name for c in split['train']}
+    near = {name for d in several for group in d.groups if train & set(group) for name in group}
+    return {part: sum(c.name in near for c in split[part]) for part in ('valid', 'test')}
 
 
 def looks(cases):
@@ -192,16 +209,19 @@ def kinds(record, facts):
 
 
 def subgroups(records, data, peak):
-    "Scores by lesion size and by what the data set's table says of its images, most images first"
+    "Scores by lesion size and by what the data set's table says of its images, in order"
     found = {}
     for record in records:
         if record['truths']:
             for key in kinds(record, data.by_name[record['case']].facts):
                 found.setdefault(key, []).append(record)
     told = [(key, some) for key, some in found.items() if len(some) >= FEWEST]
-    order = ['lesion size', *FACTS]
+    order = ['lesion size', *FACTS, *SIZES]
+    def place(row):
+        (kind, value), _ = row
+        return order.index(kind), order.index(value) if value in SIZES else 0, value
     rows = []
-    for (kind, value), some in sorted(told, key=lambda row: (order.index(row[0][0]), -len(row[1]))):
+    for (kind, value), some in sorted(told, key=place):
         scores = lesion_scores(some, peak=peak)
         rows.append({'kind': kind, 'value': value, 'images': len(some), **{k: scores[k] for k in GROUPED}})
     return rows
@@ -222,7 +242,7 @@ def measured(model, data, cases):
         'lesion_scores': at['default'],
         'points': at,
         'subgroups': subgroups(scored.lesions, data, points['default']),
-    }, scored
+    }
 
 
 def row(name, scores):
@@ -324,8 +344,9 @@ def beginning(model, begun):
     return f'The encoder began with {f"weights of {weights}" if weights else "random weights"}.'
 
 
-def card(run, model, tested, size, begun, other):    # the last: what the weights are averaged with, or None
+def card(run, model, tested, size):
     "The model card, in Markdown"
+    other = run['averaged_with']
     tables = [
         f'### {data}, {found["images"]} images\n\n{pixel_table(found["scores"])}'
         for data, found in tested.items()
@@ -337,7 +358,7 @@ def card(run, model, tested, size, begun, other):    # the last: what the weight
         encoder=model.encoder_name.removeprefix('tu-').removeprefix('timm-'),
         parameters=count_parameters(model)[0],
         size=size / 1e6,
-        weights=beginning(model, begun),
+        weights=beginning(model, run['begun']),
         command=as_typed(run['provenance']['command']),
         epoch=run['training']['best_epoch'],
         epochs=run['training']['epochs'],
@@ -346,6 +367,7 @@ def card(run, model, tested, size, begun, other):    # the last: what the weight
         peak=model.meta['operating_points']['default'],
         tables='\n\n'.join(tables),
         limits=limits(tested),
+        torn=TORN.format(*run['torn'].values()) if any(run['torn'].values()) else '',
         **run['split_sizes'],
     )
     return '\n'.join(wrapped(line) for line in text.replace('\n  ', ' ').split('\n')) + '\n'
@@ -359,82 +381,63 @@ def wrapped(line):
     return textwrap.fill(line, 108, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
-def main():
-    "Choose on validation, write the weights, test once, write the card"
-    args = options()
+def ship(args, folder, several):
+    "Choose on validation and write the weights into a folder: what is known before the test"
     begun = read_json(args.begun) if args.begun else None
     run = plain_paths(read_json(args.run/'results.json'))
-    several = [find_data(folder) for folder in (args.data, *args.also)]
-    by_name = [c for d in several for c in d.cases]
-    split = load_split(args.run / 'split.json', by_name)
-    model = load_model(args.run / 'best')
+    split = load_split(args.run/'split.json', [c for d in several for c in d.cases])
+    model = load_model(args.run/'best')
     other = averaged_with(args.run, args.average)
     if other:
         model = average(model, load_model(args.average))
     leaning, (records, histogram) = lean(model, split, several)
     notes, curve = chosen(records, histogram, split)
     notes['background_offset'] = leaning['offset']
+    use = {'licence': 'Apache-2.0', 'use': 'research only, not for clinical use'}
+    save_model(model, folder/'m', half=True, run=run['name'], **use, **notes)
+    for name in ('model.safetensors', 'config.json'):
+        os.chmod(folder/'m'/name, 0o644)
+        (folder/'m'/name).replace(folder/name)
+    shutil.rmtree(folder/'m')
+    shutil.copy(args.run/'split.json', folder/'split.json')
+    write_csv(curve.round(5), folder/'operating_curve.csv')
+    result = {**{k: run[k] for k in KEPT}, 'begun': begun, 'leaning': leaning, 'averaged_with': other,
+              **{k: v for k, v in notes.items() if k != 'familiar'}}
+    write_json(result, folder/'results.json')
+    return result
+
+
+def again(args, folder):
+    "The model that ships, as it is, in a folder: what was known before the test"
+    shutil.copytree(args.out, folder, dirs_exist_ok=True)
+    return read_json(folder/'results.json')
+
+
+def test(folder, several):
+    "The model in a folder, and its scores by data set"
+    model, tested = load_model(folder), {}
+    for data in several:
+        cases, _ = images_to_test(folder, data)
+        found = tested[data.layout] = measured(model, data, cases)
+        means = {k: round(v[0], 3) for k, v in found['lesion_scores'].items() if v[0] is not None}
+        print(data.layout, means, flush=True)
+    return model, tested
+
+
+def main():
+    "Choose on validation, write the weights, test once, write the card"
+    args = options()
+    several = [find_data(where) for where in (args.data, *args.also)]
     with atomic_path(args.out, folder=True) as tmp:
-        save_model(
-            model,
-            tmp / 'm',
-            half=True,
-            run=run['name'],
-            licence='Apache-2.0',
-            use='research only, not for clinical use',
-            **notes,
-        )
-        for name in ('model.safetensors', 'config.json'):
-            os.chmod(tmp / 'm' / name, 0o644)
-            (tmp / 'm' / name).replace(tmp / name)
-        shutil.rmtree(tmp / 'm')
-        shutil.copy(args.run / 'split.json', tmp / 'split.json')
-        write_json({'data': run['data']}, tmp / 'results.json')
-        model = load_model(tmp)
-        tested, counts, lesions = {}, [], []
-        for data in [*several, *map(find_data, args.test)]:
-            cases, _ = images_to_test(tmp, data)
-            tested[data.layout], scored = measured(model, data, cases)
-            counts.append(scored.counts)
-            lesions += [{'data': data.layout, **record} for record in scored.lesions]
-            print(
-                data.layout,
-                {
-                    k: np.round(v[0], 3)
-                    for k, v in tested[data.layout]['lesion_scores'].items()
-                    if v[0] is not None
-                },
-            )
-        keep = (
-            'name',
-            'profile',
-            'model',
-            'encoder_weights',
-            'split',
-            'config',
-            'data',
-            'split_sizes',
-            'split_sha256',
-            'training',
-            'convention',
-            'provenance',
-        )
-        result = {
-            **{k: run[k] for k in keep},
-            'scores': tested[several[0].layout]['scores'],
-            'lesion_scores': tested[several[0].layout]['lesion_scores'],
-            'images': tested[several[0].layout]['images'],
-            'begun': begun,
-            'leaning': leaning,
-            'averaged_with': other,
-            'tested': tested,
-            'shipped': provenance(),
-            **{k: v for k, v in notes.items() if k != 'familiar'},
-        }
-        write_json(result, tmp / 'results.json')
-        write_csv(curve.round(5), tmp / 'operating_curve.csv')
-        text = card(result, model, tested, (tmp/'model.safetensors').stat().st_size, begun, other)
-        (tmp / 'README.md').write_text(text, encoding='utf-8')
+        result = again(args, tmp) if args.again else ship(args, tmp, several)
+        split = load_split(tmp/'split.json', [c for d in several for c in d.cases])
+        result['torn'] = torn(split, several)
+        model, tested = test(tmp, [*several, *map(find_data, args.test)])
+        first = next(iter(tested.values()))
+        scores = {k: first[k] for k in ('scores', 'lesion_scores', 'images')}
+        write_json({**result, **scores, 'tested': tested, 'shipped': provenance()}, tmp/'results.json')
+        text = card(result, model, tested, (tmp/'model.safetensors').stat().st_size)
+        (tmp/'README.md').write_text(text, encoding='utf-8')
     print(text)
 
 

@@ -1,0 +1,49 @@
+"The card of the model that comes with the package: made by scripts/ship.py from the recorded scores"
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from busiseg_nb.files import read_json
+from busiseg_nb.predict import default_model
+from modules import script
+
+TESTED = read_json(default_model()/'results.json')['tested']
+
+
+@pytest.mark.parametrize('area, size', [(199, 'small'), (200, 'medium'), (999, 'medium'), (1000, 'large')])
+def test_size_is_the_share_of_the_largest_lesion(area, size):
+    record = {'truths': [{'area': 10}, {'area': area}], 'shape': [100, 100]}
+    said = script('ship').kinds(record, {'device': 'A', 'tissue': 'not available', 'side': 'left'})
+    assert said == [('lesion size', size), ('scanner', 'A')]
+
+
+def test_subgroups_are_told_from_ten_images_on_and_hold_no_normal_image():
+    def record(k, area):
+        truths = [{'area': area, 'class': 1}] if area else []
+        return {'case': f'c{k}', 'group': f'c{k}', 'label': 'benign' if area else 'normal', 'spacing': None,
+                'names': ['background', 'benign', 'malignant'], 'shape': [100, 100], 'truths': truths,
+                'lesions': [], 'outlines': [], 'probability': 0., 'peak': 0., 'reliability': []}
+    records = [record(k, 100 if k < 10 else 5000 if k < 19 else 0) for k in range(40)]
+    data = SimpleNamespace(by_name={f'c{k}': SimpleNamespace(facts={}) for k in range(40)})
+    rows = script('ship').subgroups(records, data, .5)
+    assert [(row['kind'], row['value'], row['images']) for row in rows] == [('lesion size', 'small', 10)]
+    assert rows[0]['lesion_dice'][0] == 0 and rows[0]['lesions_missed'][0] == 1
+
+
+@pytest.mark.parametrize('name', TESTED)
+def test_sizes_make_up_the_whole(name):
+    found = TESTED[name]
+    rows = [row for row in found['subgroups'] if row['kind'] == 'lesion size']
+    with_lesion = sum(n for label, n in found['labels'].items() if label != 'normal')
+    assert sum(row['images'] for row in rows) == with_lesion
+    mean = np.average([row['lesion_dice'][0] for row in rows], weights=[row['images'] for row in rows])
+    assert mean == pytest.approx(found['lesion_scores']['lesion_dice'][0], abs=1e-5)
+
+
+def test_the_card_is_that_of_the_recorded_scores():
+    ship, text = script('ship'), (default_model()/'README.md').read_text(encoding='utf-8')
+    tables = [ship.lesion_table(TESTED), ship.point_table(TESTED), ship.subgroup_table(TESTED)]
+    assert all(table in text for table in tables)
+    assert re.sub(r'\s+', ' ', ship.limits(TESTED)) in re.sub(r'\s+', ' ', text)
