@@ -296,17 +296,15 @@ def point_table(tested):
     return '\n'.join(lines)
 
 
-def subgroup_table(tested):
-    "The scores of subgroups, at the default operating point"
+def subgroup_table(found):
+    "The scores of subgroups of one data set, at the default operating point, in per cent"
     lines = [
-        '| data | images with a lesion | number | mean Dice | lesions missed | right class, where found |',
-        '|---|---|--:|--:|--:|--:|',
+        '| images with a lesion | number | mean Dice, % | lesions missed, % | right class, where found, % |',
+        '|---|--:|--:|--:|--:|',
     ]
-    for data, found in tested.items():
-        for row in found['subgroups']:
-            cells = [score_cell(name, row[name]) for name in GROUPED]
-            told = [data, f'{row["kind"]}: {row["value"]}', str(row['images']), *cells]
-            lines.append('| ' + ' | '.join(told) + ' |')
+    for row in found['subgroups']:
+        cells = [score_cell(name, row[name]).removesuffix(' %') for name in GROUPED]
+        lines.append('| ' + ' | '.join([f'{row["kind"]}: {row["value"]}', str(row['images']), *cells]) + ' |')
     return '\n'.join(lines)
 
 
@@ -353,7 +351,8 @@ def card(run, model, tested, size):
     ]
     tables.append(f'### Lesions, at the default operating point\n\n{lesion_table(tested)}')
     tables.append(f'### Operating points\n\n{point_table(tested)}')
-    tables.append(SUBGROUPS.format(subgroup_table(tested)))
+    parts = [f'#### {data}\n\n{subgroup_table(found)}' for data, found in tested.items()]
+    tables.append(SUBGROUPS.format('\n\n'.join(parts)))
     text = CARD.format(
         encoder=model.encoder_name.removeprefix('tu-').removeprefix('timm-'),
         parameters=count_parameters(model)[0],
