@@ -20,12 +20,14 @@ def test_size_is_the_share_of_the_largest_lesion(area, size):
 
 
 def test_subgroups_are_told_from_ten_images_on_and_hold_no_normal_image():
-    def record(k, area):
+    def record(k):
+        area = 100 if k < 10 else 0
+        area = 5000 if 10 <= k < 19 else area
         truths = [{'area': area, 'class': 1}] if area else []
         return {'case': f'c{k}', 'group': f'c{k}', 'label': 'benign' if area else 'normal', 'spacing': None,
                 'names': ['background', 'benign', 'malignant'], 'shape': [100, 100], 'truths': truths,
                 'lesions': [], 'outlines': [], 'probability': 0., 'peak': 0., 'reliability': []}
-    records = [record(k, 100 if k < 10 else 5000 if k < 19 else 0) for k in range(40)]
+    records = [record(k) for k in range(40)]
     data = SimpleNamespace(by_name={f'c{k}': SimpleNamespace(facts={}) for k in range(40)})
     rows = script('ship').subgroups(records, data, .5)
     assert [(row['kind'], row['value'], row['images']) for row in rows] == [('lesion size', 'small', 10)]
