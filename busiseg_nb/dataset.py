@@ -869,13 +869,12 @@ def _left_out(cases, errors) -> tuple: # cases that can be used, lines about the
     names = ', '.join(list(why)[:20]) + (f' and {len(why) - 20} more' if len(why) > 20 else '')
     return kept, [f'{len(why)} of {len(cases)} images are left out ({kinds}): {names}']
 
-def _listed(layout, cases, path) -> list: # of tuples of names
+def _listed(layout, cases, path): # sequence of tuples of names
     "Images that stay together by a CSV, or by what is known of BUSI and BUS-BRA"
     if path:
         return read_groups(path)
     if layout == 'busbra':
-        here = {c.name for c in cases}
-        return [tuple(n for n in group if n in here) for group in read_groups(COPIED_PATIENTS)]
+        return _within(read_groups(COPIED_PATIENTS), {c.name for c in cases})
     return busi_near_copies() if is_busi(cases) else []
 
 def _joined(groups) -> tuple: # of tuples of names

@@ -21,6 +21,7 @@ from busiseg_nb.dataset import find_data
 from busiseg_nb.files import atomic_path, read_json, write_csv, write_json
 from busiseg_nb.inference import fit_familiar, picture_statistics, unlikeness
 from busiseg_nb.intervals import interval_text
+from busiseg_nb.leakage import leak_share
 from busiseg_nb.machine import provenance, thread_map
 from busiseg_nb.metrics import (
     SCORES,
@@ -128,9 +129,11 @@ def part_of(split, data, name):
 
 def torn(split, several):
     "How many images of the validation and the test part have one of their group in training"
-    train = {c.name for c in split['train']}
-    near = {name for d in several for group in d.groups if train & set(group) for name in group}
-    return {part: sum(c.name in near for c in split[part]) for part in ('valid', 'test')}
+    groups, found = [group for d in several for group in d.groups], {}
+    for part in ('valid', 'test'):
+        share = leak_share({'train': split['train'], 'test': split[part]}, groups)
+        found[part] = round(share*len(split[part]))
+    return found
 
 
 def looks(cases):
@@ -380,11 +383,10 @@ def wrapped(line):
     return textwrap.fill(line, 108, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
-def ship(args, folder, several):
+def ship(args, folder, several, split):
     "Choose on validation and write the weights into a folder: what is known before the test"
     begun = read_json(args.begun) if args.begun else None
     run = plain_paths(read_json(args.run/'results.json'))
-    split = load_split(args.run/'split.json', [c for d in several for c in d.cases])
     model = load_model(args.run/'best')
     other = averaged_with(args.run, args.average)
     if other:
@@ -427,9 +429,10 @@ def main():
     "Choose on validation, write the weights, test once, write the card"
     args = options()
     several = [find_data(where) for where in (args.data, *args.also)]
+    source = args.out if args.again else args.run
+    split = load_split(source/'split.json', [c for d in several for c in d.cases])
     with atomic_path(args.out, folder=True) as tmp:
-        result = again(args, tmp) if args.again else ship(args, tmp, several)
-        split = load_split(tmp/'split.json', [c for d in several for c in d.cases])
+        result = again(args, tmp) if args.again else ship(args, tmp, several, split)
         result['torn'] = torn(split, several)
         model, tested = test(tmp, [*several, *map(find_data, args.test)])
         first = next(iter(tested.values()))

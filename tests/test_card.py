@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from busiseg_nb.files import read_json
+from busiseg_nb.metrics import case_scores
 from busiseg_nb.predict import default_model
 from modules import script
 
@@ -23,10 +24,10 @@ def test_subgroups_are_told_from_ten_images_on_and_hold_no_normal_image():
     def record(k):
         area = 100 if k < 10 else 0
         area = 5000 if 10 <= k < 19 else area
-        truths = [{'area': area, 'class': 1}] if area else []
-        return {'case': f'c{k}', 'group': f'c{k}', 'label': 'benign' if area else 'normal', 'spacing': None,
-                'names': ['background', 'benign', 'malignant'], 'shape': [100, 100], 'truths': truths,
-                'lesions': [], 'outlines': [], 'probability': 0., 'peak': 0., 'reliability': []}
+        truth = np.zeros((100, 100), np.uint8)
+        truth.flat[:area] = 1
+        nothing = np.eye(3, dtype=np.float32)[np.zeros((100, 100), int)]
+        return {'case': f'c{k}', **case_scores(nothing, truth, 'benign' if area else 'normal')}
     records = [record(k) for k in range(40)]
     data = SimpleNamespace(by_name={f'c{k}': SimpleNamespace(facts={}) for k in range(40)})
     rows = script('ship').subgroups(records, data, .5)

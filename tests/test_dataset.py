@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from beside import SHARED, whole
 from busiseg_nb.core import CLASSES, LABELS
 from busiseg_nb.dataset import (
     LAYOUTS,
@@ -35,7 +36,6 @@ from busiseg_nb.splits import split_data
 from errors import message
 
 ROOT = Path(__file__).resolve().parent.parent
-SHARED = ROOT.parent/'shared'
 
 
 @pytest.fixture(scope='session')
@@ -44,13 +44,6 @@ def samples():
     if not (SHARED/'cases').is_dir():
         pytest.skip('the sample files are not here (../shared/cases)')
     return SHARED/'cases'
-
-
-def whole(name):
-    "Another hospital's data set, whole"
-    if not (SHARED/'data'/name).is_dir():
-        pytest.skip(f'{name} is not here (../shared/data)')
-    return SHARED/'data'/name
 
 
 # ---- BUSI ----

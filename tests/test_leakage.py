@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from beside import whole
 from busiseg_nb.core import BusisegError
 from busiseg_nb.dataset import (
     COPIED_PATIENTS,
@@ -162,11 +163,8 @@ def test_shift_is_exact_to_the_pixel():
     assert common_view(img, img, Link(0, 1, 9, 1., -290., 1., 0.))[0] is None
 
 
-def test_copied_patients_are_what_the_pixels_say(busi):
-    root = busi.parent/'BUSBRA'
-    if not root.is_dir():
-        pytest.skip('BUSBRA is not beside BUSI')
-    data, listed = find_data(root), read_groups(COPIED_PATIENTS)
+def test_copied_patients_are_what_the_pixels_say():
+    data, listed = find_data(whole('BUSBRA')), read_groups(COPIED_PATIENTS)
     patients = {data.by_name[name].group for group in listed for name in group}
     cases = [c for c in data.cases if c.group in patients]
     found = [{cases[k.a], cases[k.b]} for k in find_links(cases) if k.score >= SAME_FRAME]
