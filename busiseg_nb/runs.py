@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['PROFILES', 'CONVENTION', 'OWN_CONVENTION', 'Profile', 'check_profile', 'make_profile', 'How', 'new_run', 'read_start',
-           'take_over', 'start_model', 'seen_before', 'Scored', 'group_names', 'score_cases', 'main_scores',
-           'lesion_scores', 'background_only', 'take_data', 'subset', 'divide', 'Run', 'run', 'read_result',
-           'class_scores', 'parse_resize', 'images_to_test', 'Rescored', 'rescore', 'check_unused', 'save_rescored',
-           'recorded', 'reproduce', 'train_own']
+           'take_over', 'start_model', 'split_file', 'seen_before', 'Scored', 'group_names', 'score_cases',
+           'main_scores', 'lesion_scores', 'background_only', 'take_data', 'subset', 'divide', 'Run', 'run',
+           'read_result', 'class_scores', 'parse_resize', 'images_to_test', 'Rescored', 'rescore', 'check_unused',
+           'save_rescored', 'recorded', 'reproduce', 'train_own']
 
 # %% ../nbs/07a_runs.ipynb #41ecf169
 import json
@@ -47,7 +47,7 @@ class Profile:
 
     model: str = 'resnext50'  # name for `build_model`; None: the network of the start
     weights: str = 'default'  # pretrained weights of the encoder; 'none' is random initialisation
-    split: str = 'random'  # a key of `SPLITS`
+    split: str = 'random'  # one of `SPLITS`, or 'start': that of the model to begin with
     fractions: tuple = (.7, .2, .1)  # train, validation, test
     loss: str = 'dice'  # a key of `LOSSES`
     lr: float = 1e-4
@@ -85,6 +85,20 @@ _WINDOWS = replace(_LITE, epochs=12, augment=(.75, 1.5), ema=.99, train_resize=3
 _SEVENTH = dict.fromkeys(('benign', 'malignant', 'normal'), 1 / 7.2)  # an image of BUSI has 7.2 native tiles
 _SCANNERS = dict(gain=.3, gamma=.5, contrast=.4, shade=.25, local=.25,
                  speckle=.3, noise=.04, blur=.4, sharpen=.3, marks=.2)
+_SHIPPED = replace(
+    _LITE,
+    loss='dice+ce+presence',
+    lr=1e-3,
+    epochs=16,
+    augment=(.6, 1.4),
+    ema=.997,
+    tile=384,
+    resize=384,
+    train_resize=384,
+    window=256,
+    effects=dict(_SCANNERS, clear=.05, clear_zoom=(.7, 1.3)),
+    draw={'normal': 1.5, 'malignant': 1.2, 'busbra': .8},
+)
 
 PROFILES = {
     'demo': replace(_SMALL, bs=8, epochs=10, fractions=(.6, .15, .25), resize=256),
@@ -107,20 +121,8 @@ PROFILES = {
     'lite': replace(_WINDOWS, resize=256),
     'lite-192': replace(_WINDOWS, tile=192, resize=192),
     'lite-tiles': replace(_WINDOWS, train_resize=None, draw=_SEVENTH),
-    'shipped': replace(
-        _LITE,
-        loss='dice+ce+presence',
-        lr=1e-3,
-        epochs=16,
-        augment=(.6, 1.4),
-        ema=.997,
-        tile=384,
-        resize=384,
-        train_resize=384,
-        window=256,
-        effects=dict(_SCANNERS, clear=.05, clear_zoom=(.7, 1.3)),
-        draw={'normal': 1.5, 'malignant': 1.2, 'busbra': .8},
-    ),
+    'shipped': _SHIPPED,
+    'continued': replace(_SHIPPED, split='start', lr=5e-4, epochs=6, augment=(.4, 1.4)),
     'own': replace(
         _SMALL,
         model=None,
@@ -146,7 +148,12 @@ def check_profile(p: Profile) -> Profile:  # the same
             fail(f'{name} {side}', 'is not a multiple of 32', 'use 256, as the paper does')
     if p.epochs < 1 or not 0 < p.lr < float('inf'):
         fail(f'{p.epochs} epochs at learning rate {p.lr}', 'cannot train', 'use at least 1 and more than 0')
-    tables = {'split': SPLITS, 'loss': LOSSES, 'monitor': MONITORS, 'schedule': [None, *SCHEDULES]}
+    tables = {
+        'split': (*SPLITS, 'start'),
+        'loss': LOSSES,
+        'monitor': MONITORS,
+        'schedule': [None, *SCHEDULES],
+    }
     for name, table in tables.items():
         value = getattr(p, name)
         if value not in table:
@@ -292,15 +299,21 @@ def _fingerprints(result):
     return [fingerprint for fingerprint in found if fingerprint is not None]
 
 
+def split_file(start):  # see `read_start`
+    "The split that the starting model was trained on, or None where there is no such file"
+    where = default_model() if str(start) == 'shipped' else Path(str(start))
+    file = next((f for f in (where / 'split.json', where.parent / 'split.json') if f.is_file()), None)
+    return file if file and is_split(file) else None
+
+
 def seen_before(
     start,  # see `read_start`
     data: DataSet,
     split,
 ) -> list:  # names of test images
     "Test images that the starting model was trained or selected on, as its own split.json says"
-    where = default_model() if str(start) == 'shipped' else Path(str(start))
-    file = next((f for f in (where / 'split.json', where.parent / 'split.json') if f.is_file()), None)
-    if not file or not is_split(file):
+    file = split_file(start)
+    if not file:
         return []
     old, result = read_json(file), file.parent / 'results.json'
     trained_on = [old.get('fingerprint'), *(_fingerprints(read_json(result)) if result.is_file() else [])]
@@ -477,8 +490,14 @@ def divide(
     several,  # `DataSet`s: the first by the profile's split, the others by its `also`
     p: Profile,
     seed: int = 0,
+    start=None,  # whose split is taken where the profile says 'start', see `read_start`
 ) -> dict:  # {'train': cases, 'valid': cases, 'test': cases}
     "Divide each data set by itself and join the parts; `BusisegError` where a part has no image"
+    if p.split == 'start':
+        file = split_file(start)
+        if not file:
+            fail(f'the split of {start}', 'is not known', 'give --from shipped or a run, or another --split')
+        return load_split(file, [case for data in several for case in data.cases])
     split = split_data(join(several), p.split, p.fractions, seed, p.also)
     if p.test_selects:
         split['valid'] = split['test']
@@ -662,7 +681,7 @@ def run(
             others = tuple(data[0].classes) != tuple(class_names_for(p.classes))
             if others and p.classes != 1 and start is None:
                 start = 'none'
-            split = divide(data, p, seed)
+            split = divide(data, p, seed, start)
             _tell(data, split, p, seed, how.say)
             net, p, took, notes = _begin(data, split, p, start, seed, how)
         more = {'notes': notes} if notes else {}
