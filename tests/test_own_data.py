@@ -20,6 +20,7 @@ from busiseg_nb.preprocessing import build_cache, load_case
 from busiseg_nb.runs import (
     How,
     class_scores,
+    divide,
     make_profile,
     read_result,
     recorded,
@@ -30,7 +31,7 @@ from busiseg_nb.runs import (
     take_over,
 )
 from busiseg_nb.runs import run as train
-from busiseg_nb.splits import load_split, split_data
+from busiseg_nb.splits import load_split, save_split, split_data, split_hash
 
 TINY = 'tu-mobilenetv3_small_050'
 FOUR = {'background': [0, 0, 0], 'cyst': [255, 0, 0], 'nodule': [0, 255, 0], 'vessel': [0, 0, 255]}
@@ -302,6 +303,17 @@ def test_images_that_the_start_was_trained_on_are_told(phantom, tmp_path):
     parts = [{'fingerprint': 'else'}, {'fingerprint': d.fingerprint}]
     write_json({'data': {'fingerprint': 'both', 'parts': parts}}, tmp_path/'run'/'results.json')
     assert set(seen_before(tmp_path/'run', d, other)) == seen
+
+
+def test_a_run_that_goes_on_keeps_the_split(phantom, tmp_path):
+    d, p = find_data(phantom), make_profile('continued')
+    (tmp_path/'run').mkdir()
+    save_split(split_data(d, seed=5), tmp_path/'run'/'split.json')
+    kept = split_hash(divide([d], p, 0, tmp_path/'run'))
+    assert kept == split_hash(split_data(d, seed=5)) != split_hash(split_data(d, seed=0))
+    for start, whose in ((None, 'a new network'), ('none', 'none'), (tmp_path, str(tmp_path))):
+        with pytest.raises(BusisegError, match=f'the split of {whose}: is not known'):
+            divide([d], p, 0, start)
 
 
 def test_the_shipped_model_knows_its_own_split_of_busi(busi):
