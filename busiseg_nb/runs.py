@@ -496,7 +496,8 @@ def divide(
     if p.split == 'start':
         file = split_file(start)
         if not file:
-            fail(f'the split of {start or "a new network"}', 'is not known', 'give --from shipped or a run, or another --split')
+            whose = start or 'a new network'
+            fail(f'the split of {whose}', 'is not known', 'give --from shipped or a run, or another --split')
         return load_split(file, [case for data in several for case in data.cases])
     split = split_data(join(several), p.split, p.fractions, seed, p.also)
     if p.test_selects:

@@ -78,6 +78,8 @@ class TileDL(DataLoader):
                               for array in (cache.images, cache.masks))
         super().__init__(self.rows, bs=how.bs, shuffle=how.shuffle, num_workers=0, device=device,
                          **for_fastai)
+        if self.shuffle and how.weights is not None:
+            self.n = max(1, round(float(np.sum(how.weights))))      # tiles of an epoch
 
     def get_idxs(self):
         "Places in `rows` in the order of this epoch"
@@ -88,7 +90,7 @@ class TileDL(DataLoader):
             return rng.permutation(self.n)
         # systematic: each tile as often as its weight says, give or take one
         places = (np.arange(self.n) + rng.random())/self.n
-        drawn = np.searchsorted(np.cumsum(self.weights), places).clip(max=self.n - 1)
+        drawn = np.searchsorted(np.cumsum(self.weights), places).clip(max=len(self.rows) - 1)
         return rng.permutation(drawn)
 
 # %% ../nbs/05_training.ipynb #cba2d252

@@ -55,6 +55,17 @@ def test_each_tile_once_an_epoch_in_an_order_of_its_own(parts):
         TileDL(cache, shuffled=True)
 
 
+def test_an_epoch_is_as_long_as_the_weights_say(parts):
+    cache, split = parts
+    rows = cache.rows([case.name for case in split['train']])
+    for share in (.25, 1, 2):
+        dls = get_dls(cache, split, 4, weight=lambda case, share=share: share)
+        order = dls.train.get_idxs()
+        assert len(order) == round(share*len(rows)) and len(dls.train) == -(-len(order)//4)
+        assert np.bincount(order).max() == max(1, share) and order.max() < len(rows)
+        assert sum(len(x) for x, _ in dls.train) == len(order)
+
+
 @pytest.mark.parametrize('course, line', [
     ({'monitor': 'dice'}, "monitor 'dice': is not known; use one of valid_loss, valid_iou, report, last"),
     ({'monitor': 'valid_iou'}, "monitor 'valid_iou': needs valid_iou, which is not measured"),
