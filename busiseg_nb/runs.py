@@ -120,7 +120,8 @@ PROFILES = {
     ),
     'lite': replace(_WINDOWS, resize=256),
     'lite-192': replace(_WINDOWS, tile=192, resize=192),
-    'lite-tiles': replace(_WINDOWS, train_resize=None, draw=_SEVENTH),
+    'lite-tiles': replace(_WINDOWS, train_resize=None),  # seven times the steps of 'lite'
+    'lite-tiles-equal': replace(_WINDOWS, train_resize=None, draw=_SEVENTH),  # as many as 'lite'
     'shipped': _SHIPPED,
     'continued': replace(_SHIPPED, split='start', lr=5e-4, epochs=6, augment=(.4, 1.4)),
     'own': replace(
