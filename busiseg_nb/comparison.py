@@ -268,12 +268,13 @@ def _notes(run):
     r, t, size = run.result, run.result['training'], run.result['split_sizes']
     base = r.get('background_only_iou_mean')
     own = f'; this run: {interval_text(run.score("iou_mean"))}' if run.binary else ''
+    drawn = t.get('drawn', t.get('tiles'))
     sizes = ', '.join(f'{size.get(k)} {word}' for k, word in (('train', 'training'), ('valid', 'validation')))
     base, best, seed = interval_text((base, None, None)), t.get('best_epoch'), r['config'].get('seed')
     notes = {'baseline': f'mean IoU of predicting background everywhere: {base}{own}',
              'convention': r['convention'] + '; the published averaging is not stated',
              'model': f'{r["model"]}, {run.weights} weights, profile {r["profile"]}',
-             'training': f'{_epochs(run)}, {t.get("tiles")} tiles each; weights of epoch {best}',
+             'training': f'{_epochs(run)}, {drawn} tiles each; weights of epoch {best}',
              'split': f'{r["split"]}, seed {seed}: {sizes}, {size.get("test")} test images'}
     if run.counts is not None:
         notes['test images'] = images_behind(run)

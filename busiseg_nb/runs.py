@@ -795,6 +795,7 @@ def _training_facts(learn, history, model):
         'best_epoch': model.meta.get('epoch'),
         'seconds': round(float(history.seconds.sum()), 1),
         'tiles': len(learn.dls.train.rows),
+        'drawn': learn.dls.train.n,  # of them, in an epoch
         'device': str(learn.dls.device),
         'processes': processes()[1],
         'bf16': any(type(c).__name__ == 'BF16' for c in learn.cbs),
