@@ -494,13 +494,14 @@ def divide(
     start=None,  # whose split is taken where the profile says 'start', see `read_start`
 ) -> dict:  # {'train': cases, 'valid': cases, 'test': cases}
     "Divide each data set by itself and join the parts; `BusisegError` where a part has no image"
+    together = join(several)
     if p.split == 'start':
         file = split_file(start)
         if not file:
             whose = start or 'a new network'
             fail(f'the split of {whose}', 'is not known', 'give --from shipped or a run, or another --split')
-        return load_split(file, [case for data in several for case in data.cases])
-    split = split_data(join(several), p.split, p.fractions, seed, p.also)
+        return load_split(file, together.cases)
+    split = split_data(together, p.split, p.fractions, seed, p.also)
     if p.test_selects:
         split['valid'] = split['test']
     return split

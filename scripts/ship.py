@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from busiseg_nb.core import CLASSES
-from busiseg_nb.dataset import find_data
+from busiseg_nb.dataset import find_data, join
 from busiseg_nb.files import atomic_path, read_json, write_csv, write_json
 from busiseg_nb.inference import fit_familiar, picture_statistics, unlikeness
 from busiseg_nb.intervals import interval_text
@@ -127,9 +127,9 @@ def part_of(split, data, name):
     return [c for c in split[name] if c.name in data.by_name]
 
 
-def torn(split, several):
+def torn(split, groups):
     "How many images of the validation and the test part have one of their group in training"
-    groups, found = [group for d in several for group in d.groups], {}
+    found = {}
     for part in ('valid', 'test'):
         share = leak_share({'train': split['train'], 'test': split[part]}, groups)
         found[part] = round(share*len(split[part]))
@@ -430,10 +430,11 @@ def main():
     args = options()
     several = [find_data(where) for where in (args.data, *args.also)]
     source = args.out if args.again else args.run
-    split = load_split(source/'split.json', [c for d in several for c in d.cases])
+    together = join(several)
+    split = load_split(source/'split.json', together.cases)
     with atomic_path(args.out, folder=True) as tmp:
         result = again(args, tmp) if args.again else ship(args, tmp, several, split)
-        result['torn'] = torn(split, several)
+        result['torn'] = torn(split, together.groups)
         model, tested = test(tmp, [*several, *map(find_data, args.test)])
         first = next(iter(tested.values()))
         scores = {k: first[k] for k in ('scores', 'lesion_scores', 'images')}
