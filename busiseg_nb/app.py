@@ -695,20 +695,24 @@ class Events:
             raise TypeError(f'the page has no {sorted(unknown)}')
         return [told[part] if part in told else self.gr.skip() for part in PARTS]
 
-    def _page(self, seen, layers, alpha, alerts=''):
-        "All that the page shows of a visitor's results"
+    def _page(self, seen, layers, alpha, alerts='', kept=()):
+        """All that the page shows of a visitor's results
+
+        Controls that are `kept` stay as they are: a reader may have moved them while the network ran.
+        """
         gr, r = self.gr, seen.now()
         n, many = r.report['frames'], len(seen.results) > 1
         strip = gr.update(value=[self._thumbnail(one) for one in seen.results] if many else [], visible=many,
                           selected_index=seen.at if many else None)
         frames = gr.update(visible=n > 1, maximum=max(2, n), value=r.ask.frame)
         dicom = gr.update(visible=reader_of(r.path, read_head(r.path)) is READERS['DICOM'])
-        return self._answer(
+        told = dict(
             alert=alerts, seen=seen, result=gr.update(visible=True), title=headline(r.report), frame=frames,
             strip=strip, canvas=self._drawn(r, layers, alpha), lesions=lesion_table(r.report),
             mask=str(r.file('mask.png')), report=str(r.file('report.json')), seg=dicom,
             file=gr.update(value=None, height=90), point=point_at(self.points, r.ask.threshold),
             threshold=round(r.ask.threshold, 2), mm=r.ask.mm)
+        return self._answer(**{part: value for part, value in told.items() if part not in kept})
 
     def _exact(self, threshold):
         "What the slider stands for: it shows two digits of an operating point"
@@ -737,7 +741,9 @@ class Events:
             alerts.append(_alert(BusisegError(f'{len(paths)} files', f'are more than {MOST_FILES} at once',
                                               'the first were taken; for folders use busiseg predict'), ''))
         told = ''.join(alerts)
-        return self._page(seen, layers, alpha, told) if seen.results else self._nothing(told)
+        if not seen.results:
+            return self._nothing(told)
+        return self._page(seen, layers, alpha, told, kept=('threshold',))
 
     def _analysed(self, path, ask):
         "The `Result` of a file"
@@ -756,7 +762,7 @@ class Events:
             return self._unchanged(told) if r and r.path.exists() else self._nothing(told)
         _forget([r])
         results = [new if one is r else one for one in seen.results]
-        return self._page(Seen(results, seen.at), layers, alpha)
+        return self._page(Seen(results, seen.at), layers, alpha, kept=('frame', 'threshold', 'mm'))
 
     def pick(self, layers, alpha, seen, number):
         "Show another result of the strip"
@@ -869,14 +875,16 @@ def make_app(model, # `UNet`
         def chosen(layers, alpha, seen, event: gr.SelectData):
             return do.pick(layers, alpha, seen, event.index)
 
-        file.upload(do.show, [file, *look, *ask, state], **run, show_progress_on=file)
-        tries.click(example, [tries, *look, *ask, state], **run, show_progress_on=file)
-        once_more = dict(fn=do.again, inputs=[frame, *ask, *look, state], **run, show_progress_on=canvas)
+        shown = dict(**run, trigger_mode='multiple')    # what is asked while the network runs comes next
+        last = dict(**run, trigger_mode='always_last')  # and of many moves of a slider the last one
+        file.upload(do.show, [file, *look, *ask, state], **shown, show_progress_on=file)
+        tries.click(example, [tries, *look, *ask, state], **shown, show_progress_on=file)
+        once_more = dict(fn=do.again, inputs=[frame, *ask, *look, state], **last, show_progress_on=canvas)
         gr.on([frame.release, threshold.release, mm.submit], **once_more)
         choose = named.input(lambda name: round(do.points.get(name, 0.), 2), named, threshold,
-                             api_visibility='private')
+                             trigger_mode='always_last', api_visibility='private')
         choose.then(**once_more)
-        strip.select(chosen, [*look, state], **run, show_progress_on=canvas)
+        strip.select(chosen, [*look, state], **shown, show_progress_on=canvas)
         gr.on([alpha.input, layers.input], do.draw, [*look, state], canvas, show_progress='hidden',
               trigger_mode='always_last', **alone)
         _connect_saves(do, made, [*look, state], alone)

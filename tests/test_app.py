@@ -24,12 +24,17 @@ CHROME = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'g
 FLAGS = ('--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
          '--disable-background-networking', '--disable-component-update', '--disable-sync')
 SERVE = '''
-import faulthandler, signal, sys
+import faulthandler, os, signal, sys, time
 faulthandler.register(signal.SIGUSR1)
 import busiseg_nb.app as A
 from busiseg_nb.models import load_model
 predict = A.predict_image
-A.predict_image = lambda *a, **k: (print('the network runs', flush=True), predict(*a, **k))[1]
+def told(*args, **kwargs):
+    print('the network runs', flush=True)
+    while os.path.exists('held'):
+        time.sleep(.02)
+    return predict(*args, **kwargs)
+A.predict_image = told
 A.SWEEP = float(sys.argv[3])
 A.serve(load_model(sys.argv[1]), int(sys.argv[2]), 1, 'trial', sys.argv[1])
 '''
@@ -340,7 +345,11 @@ def test_operating_points(page, tmp_path):
     page.wait_for_function('document.querySelector("#points input:checked")?.value == "default"')
 
 
-def test_each_result_keeps_what_was_asked_of_it(page):
+def test_each_result_keeps_what_was_asked_of_it(page, tmp_path):
+    upload(page, phantoms(tmp_path, 3))
+    shows(page, 'case 1.png')
+    page.locator('#strip button.thumbnail-lg').nth(2).click()
+    shows(page, 'case 3.png')
     ask_threshold(page, 1)
     none_found(page)
     page.locator('#strip button.thumbnail-lg').nth(0).click()
@@ -456,6 +465,59 @@ def test_a_dicom_file_gives_a_dicom_segmentation(page, tmp_path):
     shows(page, 'case 1.png')
     page.locator('#seg-save').wait_for(state='hidden')
     assert not any(page.locator(f'#{key}-file').is_visible() for key in ('seg', 'pdf', 'table', 'overlay'))
+
+
+@contextmanager
+def network_held(served):
+    "Meanwhile no analysis ends"
+    held = served[1]/'cwd'/'held'
+    held.touch()
+    try:
+        yield
+    finally:
+        held.unlink()
+
+
+def test_the_last_threshold_asked_while_the_network_runs_counts(page, served, tmp_path):
+    with network_held(served):
+        upload(page, phantoms(tmp_path, 3))
+        ask_threshold(page, 1)
+    page.locator('#strip button.thumbnail-lg').nth(2).wait_for()
+    none_found(page)
+    page.get_by_label('default', exact=True).click()
+    page.wait_for_selector('#lesions tbody tr')
+    with network_held(served):
+        ask_threshold(page, .5)
+        ask_threshold(page, .7)
+        ask_threshold(page, 1)
+    none_found(page)
+    assert page.input_value('#threshold input[type=number]') == '1'
+    assert reported(page, tmp_path, 'case 1')['threshold'] == POINTS['low false alarms']
+
+
+def test_a_point_and_a_threshold_asked_while_the_network_runs_count(page, served, tmp_path):
+    with network_held(served):
+        ask_threshold(page, .7)
+        page.get_by_label('default', exact=True).click()
+    page.wait_for_selector('#lesions tbody tr')
+    page.wait_for_function('document.querySelector("#points input:checked")?.value == "default"')
+    assert reported(page, tmp_path, 'case 1')['threshold'] == POINTS['default']
+    with network_held(served):
+        page.get_by_label('high sensitivity', exact=True).click()
+        page.wait_for_function('document.querySelector("#threshold input[type=number]").value == "0.01"')
+        ask_threshold(page, 1)
+    none_found(page)
+    page.wait_for_function('document.querySelector("#points input:checked")?.value == "low false alarms"')
+    assert page.input_value('#threshold input[type=number]') == '1'
+
+
+def test_the_last_picture_asked_while_the_network_runs_is_shown(page, served):
+    with network_held(served):
+        ask_threshold(page, .5)
+        page.locator('#strip button.thumbnail-lg').nth(1).click()
+        page.locator('#strip button.thumbnail-lg').nth(2).click()
+    shows(page, 'case 3.png')
+    page.get_by_label('default', exact=True).click()
 
 
 IDS = """() => {
