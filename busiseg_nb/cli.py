@@ -148,7 +148,8 @@ Rate = Annotated[Optional[float], typer.Option('--lr', help="highest learning ra
 Seed = Annotated[int, typer.Option(help='of the split, the first weights, the order and the augmentation')]
 Runs = Annotated[Path, typer.Option(help='folder of the runs; this one is RUNS/NAME')]
 Cache = Annotated[Path, typer.Option(help='folder of the tile caches, made where it is missing')]
-Resume = Annotated[bool, typer.Option('--resume', help='continue from the last finished epoch')]
+Resume = Annotated[bool, typer.Option(
+    '--resume', help='continue from the last finished epoch; at a constant rate --epochs may be another')]
 Minutes = Annotated[Optional[float], typer.Option(help='end cleanly after so many minutes of training')]
 Progress = Annotated[bool, typer.Option(help='draw progress bars')]
 

@@ -24,6 +24,7 @@ from typing import Callable
 import numpy as np
 import pandas as pd
 import torch
+from fastai.callback.core import Callback
 
 from . import metrics
 from .core import class_names_for, fail, seed_everything
@@ -715,6 +716,18 @@ class _Begun:
     more: dict  # entries of results.json
 
 
+class _Aside(Callback):
+    "Results of fewer epochs get another name when training goes on: the weights they tell of will change"
+
+    def __init__(self, folder):
+        self.path = folder / 'results.json'
+
+    def before_fit(self):
+        if is_main() and self.path.exists():
+            epochs = read_json(self.path)['training']['epochs']
+            self.path.replace(self.path.with_name(f'results-{epochs}.json'))
+
+
 def _experiment(data, split, p, how, begun):
     "Cache → train → test → scores of divided data"
     net, seed, config, more = begun.net, begun.seed, begun.config, begun.more
@@ -737,6 +750,7 @@ def _experiment(data, split, p, how, begun):
         save_split(
             split, folder / 'split.json', kind=p.split, seed=seed, fractions=p.fractions, fingerprint=key
         )
+    learn.add_cb(_Aside(folder))
     history = train(
         learn, p.epochs, folder, how.resume, how.minutes, config, how.progress,
         monitor=p.monitor, schedule=p.schedule, ema=p.ema,

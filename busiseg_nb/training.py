@@ -463,12 +463,19 @@ def stop_in_time(self:RunLog, seconds): # that the next epoch will take
 
 # %% ../nbs/05_training.ipynb #5a3bff59
 @patch
+def keep(self:RunLog, name:str, epoch:int):
+    "Write the weights after an epoch, or their average where there is one"
+    with self.ema.swapped() if self.ema else nullcontext():
+        save_model(self.model, self.folder/name, epoch=epoch)
+
+
+@patch
 def write(self:RunLog, better:bool):
     "Write what the epoch that ends leaves behind"
-    for name, wanted in {'best': better, 'last': self.epoch + 1 == self.n_epoch}.items():
-        if wanted:
-            with self.ema.swapped() if self.ema else nullcontext():
-                save_model(self.model, self.folder/name, epoch=self.epoch + 1)
+    if better:
+        self.keep('best', self.epoch + 1)
+    if self.epoch + 1 == self.n_epoch:
+        self.keep('last', self.epoch + 1)
     state = {'model': uncompiled(self.model).state_dict(), 'opt': self.opt.state_dict(),
              'epoch': self.epoch + 1, 'history': self.history, 'best': self.best, 'config': self.config,
              'ema': self.ema.state if self.ema else None}
@@ -537,17 +544,20 @@ class Course:
     ema:float=None # decay of the average of weights, None for none (paper)
 
 
-def _saved_run(folder, resume, config):
-    "What a run that continues left behind, None for a new one; `BusisegError` where the two are mixed up"
+def _saved_run(folder, resume, config, free):
+    """What a run that continues left behind, None for a new one; `BusisegError` where the two are mixed up
+
+    Of its config what is `free` may have changed since.
+    """
     path = folder/'resume.pt'
     if not path.exists():
         return None
     if not resume:
         fail(folder, 'already holds a run', 'continue it with --resume, or choose another name')
     saved = read_resume(path)
-    if saved['config'] != config:
-        keys = {*saved['config'], *config}
-        other = ', '.join(sorted(key for key in keys if saved['config'].get(key) != config.get(key)))
+    keys = {*saved['config'], *config} - free
+    other = ', '.join(sorted(key for key in keys if saved['config'].get(key) != config.get(key)))
+    if other:
         fail(folder, f'was trained with other settings ({other})',
              'resume with the same ones, or choose another name')
     return saved
@@ -564,18 +574,29 @@ def _take_up(saved, learn, log):
         if is_main():
             log.write_history()         # killed before it was written, and perhaps no epoch is left
 
+
+def _end_here(learn, log):
+    "Write the last weights of a run that stopped after what is now its last epoch"
+    for callback in filter(None, (log, log.ema)):
+        callback.learn = learn
+    if log.ema:
+        log.ema.before_fit()
+    log.keep('last', log.start)
+
 # %% ../nbs/05_training.ipynb #a4a3456c
 def train(learn:Learner, # from `get_learner`
           epochs:int=100, # in all, those of earlier pieces included (paper: 100)
           folder='runs/run', # gets history.csv, resume.pt, best/ and last/
           resume:bool=False, # continue what `folder` holds; otherwise it must hold no run
           minutes:float=None, # end cleanly after this long
-          config:dict=None, # must equal the stored one on resume
+          config:dict=None, # must equal the stored one on resume, but for `epochs` at a constant rate
           progress:bool=True,
           **course) -> pd.DataFrame: # of `Course`: monitor, schedule, ema; returns one row an epoch
     """Train to `epochs`, logging, keeping the best weights, resumable to the same bits on a CPU
 
-    `BusisegError` for unknown names, before any work; for a folder that holds another run."""
+    A run at a constant rate has no fixed end: it may go on to more epochs than were asked for at first, or
+    end with those it has. `BusisegError` for unknown names, before any work; for a folder that holds another
+    run, or more epochs."""
     folder, config, course = Path(folder), config or {}, Course(**course)
     monitor = _pick_monitor(course.monitor, learn)
     schedule = _row('schedule', course.schedule or 'constant', SCHEDULES)
@@ -584,7 +605,10 @@ def train(learn:Learner, # from `get_learner`
              'give a number from 0 to 1, such as 0.99, or none')
     if minutes is not None and not minutes > 0:
         fail(f'{minutes} minutes', 'is no time to train in', 'give a positive number')
-    saved = _saved_run(folder, resume, config)
+    constant = (course.schedule or 'constant') == 'constant'
+    saved = _saved_run(folder, resume, config, {'epochs'} if constant else set())
+    if saved and saved['epoch'] > epochs:
+        fail(folder, f'has {saved["epoch"]} epochs already', 'ask for as many, or for more')
     average = EMA(course.ema) if course.ema else None
     log = RunLog(folder, monitor, average, minutes, progress and is_main(), config)
     learn.create_opt()
@@ -601,6 +625,8 @@ def train(learn:Learner, # from `get_learner`
         bars = [cb for cb in learn.cbs if type(cb).__name__ == 'ProgressCallback']
         with learn.removed_cbs(bars):
             learn.fit(epochs, cbs=callbacks, start_epoch=log.start)
+    elif is_main() and not (folder/'last').exists():
+        _end_here(learn, log)
     return pd.DataFrame(log.history)
 
 # %% ../nbs/05_training.ipynb #bd47fe08

@@ -4,9 +4,12 @@ And so does every other process with the same seed.
 """
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 
 import tiny
+from busiseg_nb.core import BusisegError
+from busiseg_nb.files import read_json
 from children import script
 
 KILLS = 20
@@ -45,3 +48,52 @@ def test_minutes_end_a_run_cleanly(phantom, tmp_path):
     rows = history.read_text()
     history.unlink()   # as if killed before the last row was written
     assert run(phantom, profile, how=again).result['training']['epochs'] == 3 and history.read_text() == rows
+
+
+@pytest.fixture(scope='module')
+def go(tmp_path_factory):
+    "A function that runs a small network at a constant rate to so many epochs, under a name"
+    from busiseg_nb.phantom import make_phantom
+    from busiseg_nb.runs import How, make_profile, run
+    tmp = tmp_path_factory.mktemp('longer')
+    phantom = make_phantom(tmp/'phantom', n=(8, 6, 3), seed=5, scale=.5)
+
+    def to(name, epochs, minutes=None, **choices):
+        profile = make_profile('demo', model=tiny.NAME, epochs=epochs, resize=64, tile=64, **choices)
+        return run(phantom, profile, how=How(name, tmp/'runs', tmp/'cache', resume=True, minutes=minutes,
+                                             progress=False, say=lambda line: None))
+    return to
+
+
+CONSTANT = dict(schedule='constant', ema=.9)
+
+
+def test_a_finished_run_goes_on_to_more_epochs(go):
+    at_once, short = go('at once', 2, **CONSTANT), go('in two', 1, **CONSTANT)
+    longer = go('in two', 2, **CONSTANT)
+    losses = [pd.read_csv(r.folder/'history.csv').train_loss.tolist() for r in (at_once, longer)]
+    assert losses[0] == losses[1] and len(losses[0]) == 2
+    assert longer.scores == at_once.scores and longer.result['training']['epochs'] == 2
+    assert read_json(longer.folder/'results-1.json')['scores'] == short.scores
+    last = [(r.folder/'last'/'model.safetensors').read_bytes() for r in (at_once, longer)]
+    assert last[0] == last[1]
+
+
+def test_a_stopped_run_ends_with_the_epochs_it_has(go):
+    assert go('stopped', 3, minutes=1e-6, **CONSTANT).result == {'finished': False, 'epochs_done': 1}
+    ended, short = go('stopped', 1, **CONSTANT), go('short', 1, **CONSTANT)
+    assert ended.finished and ended.scores == short.scores
+    last = [(r.folder/'last'/'model.safetensors').read_bytes() for r in (ended, short)]
+    assert last[0] == last[1]
+
+
+def test_a_run_has_no_fewer_epochs_than_it_was_trained_for(go):
+    go('two', 2, **CONSTANT)
+    with pytest.raises(BusisegError, match='has 2 epochs already; ask for as many, or for more'):
+        go('two', 1, **CONSTANT)
+
+
+def test_a_schedule_has_a_fixed_end(go):
+    go('cycle', 1, schedule='one-cycle')
+    with pytest.raises(BusisegError, match=r'was trained with other settings \(epochs\)'):
+        go('cycle', 2, schedule='one-cycle')
