@@ -324,6 +324,13 @@ def chosen_point(page):
     return page.evaluate('document.querySelector("#points input:checked")?.value ?? null')
 
 
+def shows_point(page, name):
+    "Wait until an operating point is marked and its threshold stands in the slider"
+    page.wait_for_function('name => document.querySelector("#points input:checked")?.value == name', arg=name)
+    page.wait_for_function('t => document.querySelector("#threshold input[type=number]").value == t',
+                           arg=f'{round(POINTS[name], 2):g}')
+
+
 def reported(page, folder, name):
     "The report of the image that is shown"
     download(page, '#report', folder/'report.json', f'{name}_report.json')
@@ -350,18 +357,21 @@ def test_each_result_keeps_what_was_asked_of_it(page, tmp_path):
     shows(page, 'case 1.png')
     page.locator('#strip button.thumbnail-lg').nth(2).click()
     shows(page, 'case 3.png')
+    shows_point(page, 'default')
+    page.wait_for_selector('#lesions tbody tr')
     ask_threshold(page, 1)
     none_found(page)
     page.locator('#strip button.thumbnail-lg').nth(0).click()
     shows(page, 'case 1.png')
     page.wait_for_selector('#lesions tbody tr')
-    assert chosen_point(page) == 'default'
+    shows_point(page, 'default')
     page.locator('#strip button.thumbnail-lg').nth(2).click()
     shows(page, 'case 3.png')
     none_found(page)
-    assert chosen_point(page) == 'low false alarms'
+    shows_point(page, 'low false alarms')
     page.get_by_label('default', exact=True).click()
     page.wait_for_selector('#lesions tbody tr')
+    assert chosen_point(page) == 'default'
 
 
 def test_each_lesion_has_a_calibrated_probability(page, tmp_path):
@@ -518,6 +528,8 @@ def test_the_last_picture_asked_while_the_network_runs_is_shown(page, served):
         page.locator('#strip button.thumbnail-lg').nth(2).click()
     shows(page, 'case 3.png')
     page.get_by_label('default', exact=True).click()
+    shows_point(page, 'default')
+    assert 'case 3.png' in page.inner_text('.title')
 
 
 IDS = """() => {
