@@ -731,7 +731,8 @@ class _Aside(Callback):
 def _experiment(data, split, p, how, begun):
     "Cache → train → test → scores of divided data"
     net, seed, config, more = begun.net, begun.seed, begun.config, begun.more
-    key = join(data).fingerprint
+    together = join(data)
+    key = together.fingerprint
     config = {**config, **_choices(p), 'seed': seed, 'data': key, 'split_sha256': split_hash(split)}
     config = json.loads(json.dumps(config))
     origin = provenance(
@@ -761,7 +762,6 @@ def _experiment(data, split, p, how, begun):
     if done < p.epochs or not is_main():
         return Run(folder, {'finished': False, 'epochs_done': done})  # the main process tests
     model = load_model(folder / 'best').to(learn.dls.device)
-    together = join(data)
     scored = score_cases(
         model, split['test'], group_names(together.cases, together.groups), progress=how.progress
     )

@@ -577,11 +577,10 @@ def _take_up(saved, learn, log):
 
 def _end_here(learn, log):
     "Write the last weights of a run that stopped after what is now its last epoch"
-    for callback in filter(None, (log, log.ema)):
-        callback.learn = learn
-    if log.ema:
-        log.ema.before_fit()
-    log.keep('last', log.start)
+    with learn.added_cbs([log, *([log.ema] if log.ema else [])]):
+        if log.ema:
+            log.ema.before_fit()
+        log.keep('last', log.start)
 
 # %% ../nbs/05_training.ipynb #a4a3456c
 def train(learn:Learner, # from `get_learner`
@@ -599,14 +598,14 @@ def train(learn:Learner, # from `get_learner`
     run, or more epochs."""
     folder, config, course = Path(folder), config or {}, Course(**course)
     monitor = _pick_monitor(course.monitor, learn)
-    schedule = _row('schedule', course.schedule or 'constant', SCHEDULES)
+    named = course.schedule or 'constant'
+    schedule = _row('schedule', named, SCHEDULES)
     if course.ema is not None and not 0 <= course.ema < 1:
         fail(f'ema={course.ema}', 'is no decay of an average',
              'give a number from 0 to 1, such as 0.99, or none')
     if minutes is not None and not minutes > 0:
         fail(f'{minutes} minutes', 'is no time to train in', 'give a positive number')
-    constant = (course.schedule or 'constant') == 'constant'
-    saved = _saved_run(folder, resume, config, {'epochs'} if constant else set())
+    saved = _saved_run(folder, resume, config, {'epochs'} if named == 'constant' else set())
     if saved and saved['epoch'] > epochs:
         fail(folder, f'has {saved["epoch"]} epochs already', 'ask for as many, or for more')
     average = EMA(course.ema) if course.ema else None
