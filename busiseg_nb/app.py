@@ -762,13 +762,13 @@ class Events:
             return self._unchanged(told) if r and r.path.exists() else self._nothing(told)
         _forget([r])
         results = [new if one is r else one for one in seen.results]
-        return self._page(Seen(results, seen.at), layers, alpha, kept=('frame', 'threshold', 'mm'))
+        return self._page(Seen(results, seen.at), layers, alpha, kept=('file', 'frame', 'threshold', 'mm'))
 
     def pick(self, layers, alpha, seen, number):
         "Show another result of the strip"
         if not isinstance(seen, Seen) or not 0 <= number < len(seen.results):
             return self._nothing(_alert(BusisegError('the image', 'is no longer here', 'give it again'), ''))
-        return self._page(Seen(seen.results, number), layers, alpha)
+        return self._page(Seen(seen.results, number), layers, alpha, kept=('file',))
 
     def save(self, key, layers, alpha, seen):
         "The path of a file that is made when it is asked for"

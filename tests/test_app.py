@@ -348,8 +348,7 @@ def test_operating_points(page, tmp_path):
     page.wait_for_selector('#lesions tbody tr')
     assert chosen_point(page) is None
     page.get_by_label('default', exact=True).click()
-    page.wait_for_function('document.querySelector("#threshold input[type=number]").value == "0.05"')
-    page.wait_for_function('document.querySelector("#points input:checked")?.value == "default"')
+    shows_point(page, 'default')
 
 
 def test_each_result_keeps_what_was_asked_of_it(page, tmp_path):
@@ -365,10 +364,12 @@ def test_each_result_keeps_what_was_asked_of_it(page, tmp_path):
     shows(page, 'case 1.png')
     page.wait_for_selector('#lesions tbody tr')
     shows_point(page, 'default')
+    assert chosen_point(page) == 'default'
     page.locator('#strip button.thumbnail-lg').nth(2).click()
     shows(page, 'case 3.png')
     none_found(page)
     shows_point(page, 'low false alarms')
+    assert chosen_point(page) == 'low false alarms'
     page.get_by_label('default', exact=True).click()
     page.wait_for_selector('#lesions tbody tr')
     assert chosen_point(page) == 'default'
@@ -510,14 +511,14 @@ def test_a_point_and_a_threshold_asked_while_the_network_runs_count(page, served
         ask_threshold(page, .7)
         page.get_by_label('default', exact=True).click()
     page.wait_for_selector('#lesions tbody tr')
-    page.wait_for_function('document.querySelector("#points input:checked")?.value == "default"')
+    shows_point(page, 'default')
     assert reported(page, tmp_path, 'case 1')['threshold'] == POINTS['default']
     with network_held(served):
         page.get_by_label('high sensitivity', exact=True).click()
-        page.wait_for_function('document.querySelector("#threshold input[type=number]").value == "0.01"')
+        shows_point(page, 'high sensitivity')
         ask_threshold(page, 1)
     none_found(page)
-    page.wait_for_function('document.querySelector("#points input:checked")?.value == "low false alarms"')
+    shows_point(page, 'low false alarms')
     assert page.input_value('#threshold input[type=number]') == '1'
 
 
@@ -552,6 +553,7 @@ SAVED = {'mask': 'mask.png', 'report': 'report.json', 'overlay-save': 'overlay.p
 
 def test_all_controls_can_be_reached_by_the_keyboard(page, tmp_path):
     upload(page, phantoms(tmp_path, 2))
+    shows(page, 'case 1.png')
     page.locator('#strip button.thumbnail-lg').nth(1).wait_for()
     reached = set().union(*tabbed(page))
     wanted = {'file', 'strip', 'overlay', 'layers', 'alpha', 'threshold', 'mm', 'trust', 'card', 'points'}
