@@ -5,6 +5,7 @@
 
 To host the project elsewhere, change `user` (and `repo`) in settings.ini and run this once.
 """
+import argparse
 import re
 import subprocess
 import sys
@@ -99,4 +100,6 @@ def main(check: bool) -> int:    # only look
 
 
 if __name__ == '__main__':
-    sys.exit(main('--check' in sys.argv))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--check', action='store_true', help='only say which files hold another one')
+    sys.exit(main(parser.parse_args().check))

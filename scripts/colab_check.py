@@ -1,4 +1,4 @@
-"""Repeat what Colab does, as far as this machine can: colab_check.py [--full] [NAME…]
+"""Repeat what Colab does, as far as this machine can.
 
 A new environment has everything but the library, and a new folder has nothing but the notebook. The setup
 cell of the first notebook finds the library absent and installs it, from a wheel that is built first instead
@@ -6,6 +6,7 @@ of from the network. Then every cell runs, and so do the other notebooks, each i
 `--full` installs the requirements too, instead of lending those of this environment. With BUSI_ROOT set,
 notebooks show BUSI where they can.
 """
+import argparse
 import os
 import re
 import shutil
@@ -101,4 +102,8 @@ def main(names: list[str], full: bool) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main([a for a in sys.argv[1:] if a != '--full'], '--full' in sys.argv))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('names', nargs='*', metavar='NAME', help='a notebook; default all')
+    parser.add_argument('--full', action='store_true', help='install the requirements, too')
+    args = parser.parse_args()
+    sys.exit(main(args.names, args.full))

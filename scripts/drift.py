@@ -1,4 +1,4 @@
-"""Run notebooks in a copy and say which cells no longer give their committed output: drift.py [NAME…]
+"""Run notebooks in a copy and say which cells no longer give their committed output.
 
 Compared are the text outputs of every code cell (stdout, plain text, HTML, Markdown), token by token.
 Pictures must be there and have their size. What may differ:
@@ -9,6 +9,7 @@ Pictures must be there and have their size. What may differ:
 - in a cell that says `#| drift: decimals` every decimal number. Training carries the rounding of a processor
   into the scores.
 """
+import argparse
 import difflib
 import os
 import re
@@ -163,4 +164,6 @@ def main(names: list[str]) -> bool:    # of notebooks; none: all
 
 
 if __name__ == '__main__':
-    sys.exit(main(sys.argv[1:]))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('names', nargs='*', metavar='NAME', help='a notebook; default all')
+    sys.exit(main(parser.parse_args().names))

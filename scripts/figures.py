@@ -1,4 +1,5 @@
 "Draw the pictures of the README and the site: overview.png (phantom) and pipeline.svg (the paper's figure 1)"
+import argparse
 import io
 import sys
 from dataclasses import dataclass
@@ -142,4 +143,5 @@ def main():
 
 
 if __name__ == '__main__':
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     main()

@@ -2,6 +2,7 @@
 
 Both go into results/benchmarks/tests.json; the exit status is 1 under 90 %.
 """
+import argparse
 import json
 import os
 import subprocess
@@ -53,4 +54,5 @@ def main():
 
 
 if __name__ == '__main__':
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     main()

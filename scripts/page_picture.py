@@ -1,4 +1,5 @@
 "Take the picture of the page that the docs show: nbs/images/page.png, of a phantom, in a real Chromium"
+import argparse
 import io
 import os
 import shutil
@@ -72,4 +73,5 @@ def main():
 
 
 if __name__ == '__main__':
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     main()

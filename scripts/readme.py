@@ -1,4 +1,5 @@
 "Write README.md from nbs/index.ipynb: text, code in fences, outputs as stored. --check only compares"
+import argparse
 import json
 import re
 import sys
@@ -64,4 +65,6 @@ def main(check: bool) -> int:    # only compare
 
 
 if __name__ == '__main__':
-    sys.exit(main('--check' in sys.argv))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--check', action='store_true', help='only compare')
+    sys.exit(main(parser.parse_args().check))

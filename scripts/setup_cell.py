@@ -6,6 +6,7 @@
 The cell installs the library where it is absent, makes figures sharp and, where the notebook shows recorded
 results or example images, says where they are. Its address comes from settings.ini.
 """
+import argparse
 import json
 import re
 import sys
@@ -142,4 +143,6 @@ def main(check: bool) -> int:    # only look
 
 
 if __name__ == '__main__':
-    sys.exit(main('--check' in sys.argv))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--check', action='store_true', help='only say which notebooks differ')
+    sys.exit(main(parser.parse_args().check))

@@ -1,4 +1,5 @@
 "Run every notebook with nbdev_test, without BUSI, and check that none was left out."
+import argparse
 import os
 import re
 import subprocess
@@ -27,4 +28,5 @@ def main():
 
 
 if __name__ == '__main__':
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     main()

