@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['CUSTOMARY', 'FILLED', 'MAX_PIXELS', 'LONGEST', 'HUGE', 'CANVAS', 'FORMATS', 'DENSEST', 'ALWAYS', 'DICTIONARY',
            'WIDTHS', 'ORIENTATION', 'TIFF_SIGNS', 'REDUCED', 'ULTRASOUND', 'SPACINGS', 'CORNERS', 'DEEPEST',
-           'MAX_INFLATED', 'DEFLATED', 'VIDEO', 'NO_PICTURE', 'SAFE', 'APART', 'SIGN', 'HEAD', 'PILLOW_SUFFIXES',
-           'DICOM_SUFFIXES', 'PILLOW_SIGNS', 'READERS', 'SUFFIXES', 'REFUSALS', 'UNSUPPORTED', 'Scale', 'choose_scale',
-           'to_uint8', 'Region', 'Spacing', 'whole_spacing', 'check_size', 'check_header', 'Codestream', 'codestream',
-           'no_picture', 'read_header', 'decode_to', 'Reader', 'Refusal', 'read_head', 'reader_of', 'refusal_of',
-           'iter_images', 'read_image', 'load_picture', 'image_size', 'orientation', 'read_stored', 'foreground',
-           'read_class_values', 'MaskFacts', 'mask_facts', 'save_mask', 'png_rows', 'overlay']
+           'MAX_INFLATED', 'MAX_HEADER', 'MAX_READS', 'DEFLATED', 'INFLATED', 'VIDEO', 'NO_PICTURE', 'SAFE', 'APART',
+           'SIGN', 'HEAD', 'PILLOW_SUFFIXES', 'DICOM_SUFFIXES', 'PILLOW_SIGNS', 'READERS', 'SUFFIXES', 'REFUSALS',
+           'UNSUPPORTED', 'Scale', 'choose_scale', 'to_uint8', 'Region', 'Spacing', 'whole_spacing', 'check_size',
+           'check_header', 'Codestream', 'codestream', 'no_picture', 'read_header', 'decode_to', 'Reader', 'Refusal',
+           'read_head', 'reader_of', 'refusal_of', 'iter_images', 'read_image', 'load_picture', 'image_size',
+           'orientation', 'read_stored', 'foreground', 'read_class_values', 'MaskFacts', 'mask_facts', 'save_mask',
+           'png_rows', 'overlay']
 
 # %% ../nbs/00c_images.ipynb #6619cf19
 import math
@@ -952,7 +953,9 @@ def _dicom_spacing(ds, k, notes):
 
 # %% ../nbs/00c_images.ipynb #325f7cba
 MAX_INFLATED = 2**29 # bytes of a DICOM file that is compressed as a whole, which zlib makes much smaller
-DEFLATED = '1.2.840.10008.1.2.1.99'
+MAX_HEADER = 2**24 # of them before the pixels
+MAX_READS = 2**20 # of one file, at least two for each field
+DEFLATED, INFLATED = '1.2.840.10008.1.2.1.99', '1.2.840.10008.1.2.1' # transfer syntaxes
 VIDEO = '1.2.840.10008.1.2.4.10' # MPEG-2, MPEG-4, HEVC: 100 to 108
 NO_PICTURE = {  # SOP class, or how it begins: what it is
     '1.2.840.10008.1.3.10': 'a DICOMDIR, the index of a folder',
@@ -970,21 +973,54 @@ def _pydicom():
         fail('image', 'is DICOM, for which pydicom is missing', 'pip install "busiseg_nb[dicom]"')
     return pydicom
 
-def _check_deflated(path):
-    "`BusisegError` for a DICOM file that is compressed as a whole and would take more than `MAX_INFLATED`"
-    from pydicom.filereader import read_dataset, read_preamble
-    with open(path, 'rb') as f:
-        read_preamble(f, True)
-        meta = read_dataset(f, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
-        if str(meta.get('TransferSyntaxUID')) != DEFLATED:
-            return
-        z, data, size = zlib.decompressobj(-zlib.MAX_WBITS), f.read(), 0
-    while data and size <= MAX_INFLATED:
-        size += len(z.decompress(data, 2**24))
+class _Fields:
+    "A DICOM file that is read field by field; `BusisegError` after `MAX_READS` reads"
+
+    def __init__(self, file):
+        self.file, self.seek, self.tell, self.left = file, file.seek, file.tell, MAX_READS
+
+    def read(self, *size):
+        self.left -= 1
+        if self.left < 0:
+            fail('image', f'has more than {MAX_READS//2:,} fields, as a file of zeros has',
+                 'copy it again from where it comes from')
+        return self.file.read(*size)
+
+def _inflate(file, copy, most):
+    "Inflate what is left of `file` into `copy`, and stop beyond `most` bytes; whether that was all"
+    z, data, size = zlib.decompressobj(-zlib.MAX_WBITS), file.read(), 0
+    while data and size <= most:
+        size += copy.write(z.decompress(data, 2**24))
         data = z.unconsumed_tail
-    if size > MAX_INFLATED:
-        fail('image', f'would take more than {MAX_INFLATED:,} bytes once it is inflated',
-             'save it with another transfer syntax')
+    return size <= most
+
+@contextmanager
+def _plain(path, most):
+    "A DICOM file, open; one that is compressed as a whole is inflated, and whether that was all"
+    from pydicom.filereader import read_dataset, read_preamble
+    with open(path, 'rb') as file, tempfile.SpooledTemporaryFile(2**24) as copy:
+        read_preamble(file, True)
+        meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
+        start = file.tell()
+        file.seek(0)
+        if str(meta.get('TransferSyntaxUID')) != DEFLATED:
+            yield file, True
+            return
+        copy.write(file.read(start).replace(DEFLATED.encode(), INFLATED.encode().ljust(len(DEFLATED), b'\0')))
+        whole = _inflate(file, copy, most)
+        copy.seek(0)
+        yield copy, whole
+
+def _dcmread(path, **options): # of pydicom's `dcmread`
+    "A DICOM data set; with `stop_before_pixels` no more is inflated than a header takes"
+    pydicom, header = _pydicom(), options.get('stop_before_pixels')
+    with _plain(path, MAX_HEADER if header else MAX_INFLATED) as (file, whole):
+        if not whole and not header:
+            fail('image', f'would take more than {MAX_INFLATED:,} bytes once it is inflated',
+                 'save it with another transfer syntax')
+        ds = pydicom.dcmread(_Fields(file), force=True, **options)
+    ds.buffer = None                                 # it is closed
+    return ds
 
 def no_picture(ds) -> str: # DICOM data set
     "What a DICOM object is that is no picture, or nothing"
@@ -1001,7 +1037,7 @@ def no_picture(ds) -> str: # DICOM data set
 def read_header(path): # pydicom data set without pixels; None where pydicom is missing or the file is damaged
     "What a DICOM file says about itself"
     try:
-        return _pydicom().dcmread(path, force=True, stop_before_pixels=True)
+        return _dcmread(path, stop_before_pixels=True)
     except Exception:                                # reading it whole will say what is wrong
         return None
 
@@ -1252,8 +1288,7 @@ def _drop_unreadable(ds, notes):
 def _read_dicom(path, most):
     "A data set with all that its decoder needs, and notes"
     pydicom = _pydicom()
-    _check_deflated(path)
-    ds, notes = pydicom.dcmread(path, force=True), []
+    ds, notes = _dcmread(path), []
     _drop_unreadable(ds, notes)
     _fill(ds, notes)
     check_size(int(ds.Columns), int(ds.Rows), most)
@@ -1518,7 +1553,7 @@ def load_picture(path, # any file of `READERS`
 
 def _dicom_size(path):
     "(H,W) of a DICOM file, from its header, or from compressed data, which are believed where they differ"
-    ds = _pydicom().dcmread(path, force=True, stop_before_pixels=True, specific_tags=['Rows', 'Columns'])
+    ds = _dcmread(path, stop_before_pixels=True, specific_tags=['Rows', 'Columns'])
     syntax = ds.file_meta.get('TransferSyntaxUID') if hasattr(ds, 'file_meta') else None
     if syntax is None or not syntax.is_transfer_syntax or syntax.is_compressed:
         ds, _ = _read_dicom(path, MAX_PIXELS)

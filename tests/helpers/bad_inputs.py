@@ -326,6 +326,12 @@ def inflates(p):
         f.write(z.flush())
 
 
+def zeros(p):
+    "What an interrupted copy leaves: 200 MB of zeros"
+    with open(p, 'wb') as f:
+        f.truncate(2*10**8)
+
+
 def apart(compression=None, big=False, pages=1, **claims):
     "A small TIFF of 16 bits, its colours stored apart, whose last directory claims something gigantic"
     def write(p):
@@ -426,6 +432,7 @@ IMAGES = [file(name, write, says) for name, write, says in [
     ('second-frame.dcm', lambda p: dicom(p, np.stack([GRAY, GRAY]), NumberOfFrames=3), 'cannot be read'),
     ('report.dcm', lambda p: dicom(p, GRAY, PixelData=None), 'holds no pixel data'),
     ('text.dcm', lambda p: put(p, 'patient: none'), 'holds no pixel data'),
+    ('zeros.dcm', zeros, 'has more than 524,288 fields'),
     ('strange.dcm', lambda p: dicom(p, GRAY, 'XYZ'), ''), ('folder.png', lambda p: p.mkdir(), 'is a folder'),
     ('picture.svg', lambda p: put(p, '<svg/>'), 'is no image that can be read'),
     ('script.eps', lambda p: put(p, EPS), 'is no image that can be read'),
