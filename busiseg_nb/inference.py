@@ -172,6 +172,15 @@ def enlarge(p, # (h,w,C) float32
 # %% ../nbs/07_inference.ipynb #5c78fdae
 WHOLE_LIMIT = 16_000_000 # pixels that go through the network at once, at most
 
+def _tensor(a):
+    "The array as a tensor of the same memory where PyTorch is loaded, which adds up tiles on every core"
+    torch = sys.modules.get('torch')
+    return torch.from_numpy(a) if torch and a.flags.writeable else a
+
+def _single(a):
+    "A merged array or tensor as a single-precision array"
+    return np.asarray(a).astype(np.float32, copy=False)
+
 def working_size(model, resize): # 'model', 'native' or None, int longer side, (h,w)
     "The working size that `resize` names: None, a length or (h,w)"
     if not isinstance(resize, str):
@@ -225,7 +234,7 @@ class View:
         "(h,w,classes) float32: the tiles put together at the working size"
         if self.whole:
             return probs[0, :grid.height, :grid.width]
-        return merge_tiles(self.exact(probs), grid, self.blending).astype(np.float32, copy=False)
+        return _single(merge_tiles(self.exact(probs), grid, self.blending))
 
     def back(self, probs, grid, shape): # see `merge`; (H,W) of the image
         "(H,W,classes) float32: the tiles put together at the image's own size"
@@ -238,7 +247,7 @@ class View:
 
     def exact(self, probs):
         "Double precision where over 24 tiles share a pixel: single precision would be a millionth off"
-        return probs.astype(np.float64) if self.overlap > .75 else probs
+        return _tensor(probs.astype(np.float64) if self.overlap > .75 else probs)
 
 # %% ../nbs/07_inference.ipynb #51f86674
 def _ready(model):
@@ -290,7 +299,7 @@ def _native_bands(model, img, view, how):
     merger = BandMerger(grid, view.blending)
     for tiles in stream_tiles(lambda a, b: to_channels(img[a:b], view.channels), grid):
         probs = view.exact(_probabilities(model, tiles, how))
-        yield merger.add(probs).astype(np.float32, copy=False)
+        yield _single(merger.add(probs))
 
 def predict_bands(model, # as for `predict_proba`
                   img, # as for `predict_proba`; it is sliced by rows and may be mapped from a file

@@ -190,7 +190,11 @@ def _blend_row(out, tiles, grid, down, across):
         x = c*grid.stride
         width = min(grid.size, grid.width - x)
         values = tiles[c][:height, :width].reshape(height, -1)
-        flat[:, x*channels:(x + width)*channels] += values*(down*across[c, :width*channels])
+        share, part = down*across[c, :width*channels], flat[:, x*channels:(x + width)*channels]
+        if _is_tensor(part):
+            part.addcmul_(values, share)        # on every core, without a product in between
+        else:
+            part += values*share
 
 
 def _as(a, like):
