@@ -1393,6 +1393,10 @@ def _is_nifti(path, head):
     "NIfTI 1, by its magic or the length of its header"
     return head[344:348] in (b'n+1\0', b'ni1\0') or head[:4] == b'\x5c\x01\0\0'
 
+def _is_zeros(path, head):
+    "What an interrupted copy leaves"
+    return bool(head) and not any(head)
+
 _STILLS = 'export its frames as images (PNG) or as multi-frame DICOM'
 _SLICES = 'export its slices as PNG or DICOM'
 _HEIC = (b'heic', b'heix', b'hevc', b'mif1', b'msf1', b'heif')
@@ -1416,6 +1420,7 @@ REFUSALS = {
     'PDF': Refusal(_starts(b'%PDF'), 'a PDF document', 'export its pictures as PNG', ('.pdf',)),
     'PSD': Refusal(_starts(b'8BPS'), 'a Photoshop document', 'export it as PNG', ('.psd',)),
     'JPEG XL': Refusal(_starts(*_JPEG_XL), 'a JPEG XL picture', 'export it as PNG', ('.jxl',)),
+    'zeros': Refusal(_is_zeros, 'nothing but zeros where it begins', 'copy it again from its source'),
 }
 
 def read_head(path) -> bytes:
@@ -1425,6 +1430,8 @@ def read_head(path) -> bytes:
 
 def reader_of(path, head:bytes) -> Reader|None:
     "The reader that recognises a file"
+    if _is_zeros(path, head):
+        return None
     return next((r for r in READERS.values() if r.recognise(path, head)), None)
 
 def refusal_of(path, head:bytes) -> Refusal|None:

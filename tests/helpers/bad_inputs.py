@@ -326,9 +326,10 @@ def inflates(p):
         f.write(z.flush())
 
 
-def zeros(p):
+def zeros(p, start=b''):
     "What an interrupted copy leaves: 200 MB of zeros"
-    with open(p, 'wb') as f:
+    put(p, start)
+    with open(p, 'r+b') as f:
         f.truncate(2*10**8)
 
 
@@ -432,7 +433,8 @@ IMAGES = [file(name, write, says) for name, write, says in [
     ('second-frame.dcm', lambda p: dicom(p, np.stack([GRAY, GRAY]), NumberOfFrames=3), 'cannot be read'),
     ('report.dcm', lambda p: dicom(p, GRAY, PixelData=None), 'holds no pixel data'),
     ('text.dcm', lambda p: put(p, 'patient: none'), 'holds no pixel data'),
-    ('zeros.dcm', zeros, 'has more than 524,288 fields'),
+    ('zeros.dcm', zeros, 'is nothing but zeros'), ('zeros.png', zeros, 'is nothing but zeros'),
+    ('fields.dcm', lambda p: zeros(p, bytes(128) + b'DICM'), 'has more than 524,288 fields'),
     ('strange.dcm', lambda p: dicom(p, GRAY, 'XYZ'), ''), ('folder.png', lambda p: p.mkdir(), 'is a folder'),
     ('picture.svg', lambda p: put(p, '<svg/>'), 'is no image that can be read'),
     ('script.eps', lambda p: put(p, EPS), 'is no image that can be read'),
