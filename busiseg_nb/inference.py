@@ -246,7 +246,7 @@ class View:
         return self.blend if self.overlap else None
 
     def exact(self, probs):
-        "Double precision where over 24 tiles share a pixel: single precision would be a millionth off"
+        "What tiles are added up in: double precision where over 24 share a pixel (single: a millionth off)"
         return _tensor(probs.astype(np.float64) if self.overlap > .75 else probs)
 
 # %% ../nbs/07_inference.ipynb #51f86674

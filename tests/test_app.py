@@ -503,6 +503,7 @@ def test_the_last_threshold_asked_while_the_network_runs_counts(page, served, tm
         ask_threshold(page, 1)
     shows_point(page, 'low false alarms')
     none_found(page)
+    assert page.input_value('#threshold input[type=number]') == '1'
     assert reported(page, tmp_path, 'case 1')['threshold'] == POINTS['low false alarms']
 
 

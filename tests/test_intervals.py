@@ -221,7 +221,7 @@ def test_groups_widen_the_interval_when_members_agree():
         assert width(twice, groups=g) == pytest.approx(width(c), rel=.1)
 
 
-def test_every_convention_of_a_whole_test_set_is_scored():
+def test_every_convention_of_a_whole_test_set_is_scored_from_four_sets_of_draws(monkeypatch):
     rng, parts = np.random.default_rng(0), []
     for i in range(78):
         label, conf = LABELS[i % 3], rng.integers(0, 9999, (7, 3, 3))
@@ -229,8 +229,10 @@ def test_every_convention_of_a_whole_test_set_is_scored():
         parts.append(M.counts_frame(conf.sum(0)[None], 'image', [name], [label]))
         parts.append(M.counts_frame(conf, 'tile', [name]*7, [label]*7, places=(0, range(7))))
     df = pd.concat(parts)
+    draws, draw = [], I.group_draws
+    monkeypatch.setattr(I, 'group_draws', lambda *a: draws.append(a) or draw(*a))
     s = I.score_conventions(df)
-    assert len(s) == 5*2*3*2*7
+    assert len(s) == 5*2*3*2*7 and len(draws) == 4      # images and tiles, with normals and without
     assert ((s.low <= s.value) & (s.value <= s.high)).all()
 
 
