@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from busiseg_nb.core import LABELS, connected
 from busiseg_nb.dataset import BUSI_COUNTS, Case, DataSet, busi_near_copies, find_cases, fingerprint, join
 from busiseg_nb.splits import (
     FOLDS,
+    PAIRED_FOLDS,
     PARTS,
     RANDOM_FOLDS,
     SPLITS,
@@ -212,7 +214,21 @@ def test_every_split_by_name():
         assert (a.values == b.values).all(), 'random folds have the sizes of the grouped ones'
     loose = part_of(split_data(data, 'random-fold1'))
     assert any(len({loose[n] for n in g}) > 1 for g in data.groups)
-    assert 'fold1 to fold5 or random-fold1 to random-fold5' in message(split_data, data, 'fold6')
+    words = 'fold1 to fold5 or fold1-3 to fold5-2 or random-fold1 to random-fold5'
+    assert words in message(split_data, data, 'fold6')
+
+
+def test_of_each_two_folds_one_split_leaves_both_out():
+    data = dataset(made_up(), busi_near_copies())
+    tested = {case.name: fold for fold in FOLDS for case in split_data(data, fold)['test']}
+    left_out = []
+    for kind in FOLDS + PAIRED_FOLDS:
+        split = split_data(data, kind)
+        test, valid, train = ({tested[c.name] for c in split[p]} for p in ('test', 'valid', 'train'))
+        assert test == {kind[:5]}
+        assert len(valid) == 1 and len(train) == 3 and not train & (test | valid)
+        left_out.append(frozenset(test | valid))
+    assert sorted(map(sorted, left_out)) == sorted(map(list, combinations(FOLDS, 2)))
 
 
 def test_joined_data_sets_are_divided_each_by_itself():
