@@ -193,7 +193,6 @@ def draw_view(r:Result, layers, # of `LAYERS`
 def describe(model, name:str): # `UNet`; see `model_id`
     "The model in a line: name, network, parameters, working size, classes"
     size = 'native resolution' if model.resize is None else f'size {model.resize}'
-    size += f' and {len(model.scales)} scales' if len(model.scales) > 1 else ''
     millions = count_parameters(model)[0]/1e6
     return (f'{name}: U-Net with {model.encoder_name} encoder, {millions:.1f} million parameters, '
             f"{model.tile_size}-pixel tiles at {size}; classes {', '.join(model.class_names[1:])}")
