@@ -135,7 +135,7 @@ def predict_tiles(model, # `UNet` in evaluation mode; or a function from tiles t
 
 # %% ../nbs/07_inference.ipynb #55b3c249
 def weights_id(model) -> str: # 12 hexadecimal digits; None for a predictor that does not know its weights
-    "Which weights these are: the start of the SHA-256 of their names and bytes, and of several scales"
+    "Which weights these are: the start of the SHA-256 of their names and bytes"
     if not is_network(model):
         return getattr(model, 'weights', None)
     import torch
@@ -143,8 +143,6 @@ def weights_id(model) -> str: # 12 hexadecimal digits; None for a predictor that
     for name, value in sorted(model.state_dict().items()):
         h.update(name.encode())
         h.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    scales = getattr(model, 'scales', [1])
-    h.update(b'' if scales == [1] else repr(scales).encode())
     return h.hexdigest()[:12]
 
 # %% ../nbs/07_inference.ipynb #b5572339

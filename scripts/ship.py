@@ -2,12 +2,9 @@
 
     python scripts/ship.py RUN --data BUSI --also BUSBRA --test BREAST
     python scripts/ship.py --again --data BUSI --also BUSBRA --test BREAST
-    python scripts/ship.py --again --scales .6667 1 1.3333 --data BUSI --also BUSBRA --test BREAST
 
 Its validation images choose the operating points and the temperature. Its test images and the data sets under
 --test are then scored once, and choose nothing. Written are 16-bit weights, split, scores and the model card.
-With --again the model that ships is scored as it is; with other --scales, validation images choose its
-operating points anew.
 """
 
 import argparse
@@ -73,8 +70,8 @@ a medical device: not for diagnosis, not for clinical use.**
   (Gómez-Flores et al., Medical Physics 2023), {train} images, by `{command}`. The weights are those of
   epoch {epoch} of {epochs}, which the IoU on the validation parts ({valid} images) chose{averaged}.
 - Patients (BUS-BRA) and groups of near-copies (BUSI) stand on one side of the split, `split.json`.{torn}
-- Input: one gray channel, its longer side {resize} pixels{scales}. Output: probabilities of background,
-  benign and malignant at the image's own size.
+- Input: one gray channel, its longer side {resize} pixels. Output: probabilities of background, benign and
+  malignant at the image's own size.
 - BrEaST (Pawłowska et al., Scientific Data 2024) is of another hospital. No image of it was used to train
   or to choose anything: it is read only by the last step, which scores it.
 
@@ -108,7 +105,6 @@ def options():
     parser.add_argument('--also', nargs='*', default=[], help='its further data sets')
     parser.add_argument('--test', nargs='*', default=[], help='data sets that the run has not seen')
     parser.add_argument('--average', type=Path, help='a model to average the weights with')
-    parser.add_argument('--scales', type=float, nargs='*', help='of the working size, that are averaged')
     parser.add_argument('--begun', type=Path, help='JSON about an earlier run whose weights it began with')
     parser.add_argument('--out', type=Path, default=Path('busiseg_nb/data/model'))
     args = parser.parse_args()
@@ -349,14 +345,6 @@ def beginning(model, begun):
     return f'The encoder began with {f"weights of {weights}" if weights else "random weights"}.'
 
 
-def seen_at(scales):
-    "At which scales an image is seen, in words"
-    if len(scales) == 1:
-        return ''
-    parts = ', '.join(f'{scale:.3g}' for scale in scales)
-    return f', seen at {len(scales)} scales ({parts} of that) whose probabilities are averaged'
-
-
 def card(run, model, tested, size):
     "The model card, in Markdown"
     other = run['averaged_with']
@@ -378,7 +366,6 @@ def card(run, model, tested, size):
         epochs=run['training']['epochs'],
         averaged=f', averaged with those of {other}' if other else '',
         resize=model.resize,
-        scales=seen_at(model.scales),
         peak=model.meta['operating_points']['default'],
         tables='\n\n'.join(tables),
         limits=limits(tested),
@@ -401,42 +388,30 @@ def ship(args, folder, several, split):
     begun = read_json(args.begun) if args.begun else None
     run = plain_paths(read_json(args.run/'results.json'))
     model = load_model(args.run/'best')
-    model.scales = args.scales or model.scales
     other = averaged_with(args.run, args.average)
     if other:
         model = average(model, load_model(args.average))
     leaning, (records, histogram) = lean(model, split, several)
     notes, curve = chosen(records, histogram, split)
     notes['background_offset'] = leaning['offset']
-    shutil.copy(args.run/'split.json', folder/'split.json')
-    result = {**{k: run[k] for k in KEPT}, 'begun': begun, 'leaning': leaning, 'averaged_with': other}
-    return keep(model, folder, {**result, 'scales': model.scales}, notes, curve)
-
-
-def keep(model, folder, result, notes, curve):
-    "Write weights, operating curve and what is known before the test into a folder, and return the latter"
     use = {'licence': 'Apache-2.0', 'use': 'research only, not for clinical use'}
-    save_model(model, folder/'m', half=True, run=result['name'], **use, **notes)
+    save_model(model, folder/'m', half=True, run=run['name'], **use, **notes)
     for name in ('model.safetensors', 'config.json'):
         os.chmod(folder/'m'/name, 0o644)
         (folder/'m'/name).replace(folder/name)
     shutil.rmtree(folder/'m')
+    shutil.copy(args.run/'split.json', folder/'split.json')
     write_csv(curve.round(5), folder/'operating_curve.csv')
-    result = {**result, **{k: v for k, v in notes.items() if k != 'familiar'}}
+    result = {**{k: run[k] for k in KEPT}, 'begun': begun, 'leaning': leaning, 'averaged_with': other,
+              **{k: v for k, v in notes.items() if k != 'familiar'}}
     write_json(result, folder/'results.json')
     return result
 
 
-def again(args, folder, several, split):
-    "The model that ships, in a folder: as it is, or at other scales; what was known before the test"
+def again(args, folder):
+    "The model that ships, as it is, in a folder: what was known before the test"
     shutil.copytree(args.out, folder, dirs_exist_ok=True)
-    result = read_json(folder/'results.json')
-    if not args.scales:
-        return result
-    model = load_model(folder)
-    model.scales = args.scales
-    notes, curve = chosen(*validated(model, split, several), split)
-    return keep(model, folder, {**result, 'scales': args.scales}, notes, curve)
+    return read_json(folder/'results.json')
 
 
 def test(folder, several):
@@ -458,7 +433,7 @@ def main():
     together = join(several)
     split = load_split(source/'split.json', together.cases)
     with atomic_path(args.out, folder=True) as tmp:
-        result = again(args, tmp, several, split) if args.again else ship(args, tmp, several, split)
+        result = again(args, tmp) if args.again else ship(args, tmp, several, split)
         result['torn'] = torn(split, together.groups)
         model, tested = test(tmp, [*several, *map(find_data, args.test)])
         first = next(iter(tested.values()))

@@ -132,21 +132,6 @@ def test_binary_form_and_resize(tmp_path):
     assert agreement(p.predict_tiles(x), predict_tiles(net, x, bf16=False))[0] <= 1e-4
 
 
-def test_several_scales_are_exported_with_the_network(tmp_path):
-    pytest.importorskip('onnxscript')
-    pytest.importorskip('onnxruntime')
-    seed_everything(1)
-    net = build_model('tu-mobilenetv3_small_050', tile_size=96, scales=[2/3, 1, 4/3], encoder_weights=None,
-                      decoder_channels=(8,)*5).eval()
-    x = np.random.default_rng(0).integers(0, 256, (2, 96, 96, 3), np.uint8)
-    p = OnnxPredictor(export_onnx(net, tmp_path/'s.onnx')).predict_tiles(x)
-    assert agreement(p, predict_tiles(net, x, bf16=False))[0] <= 1e-4
-    alone = weights_id(net)
-    net.scales = [1]
-    assert agreement(p, predict_tiles(net, x, bf16=False))[0] > 1e-4
-    assert weights_id(net) != alone          # what was predicted with them is not gone on with without
-
-
 def test_export_refuses_and_leaves_nothing(model, onnx_file, tmp_path, monkeypatch):
     import onnx
     m = onnx.load(onnx_file)

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from busiseg_nb import models
 from busiseg_nb.core import BusisegError
 from busiseg_nb.files import read_json, write_json
-from busiseg_nb.inference import class_probabilities
 from busiseg_nb.models import (
     CONFIG,
     LOSSES,
@@ -208,44 +207,6 @@ def test_unknown_loss():
         make_loss('focal')
 
 
-# ---- several scales ----
-
-def looks(net, x, sizes):
-    "Mean of the probabilities (N,classes,H,W) of images that are resized by hand, as PyTorch resizes them"
-    found = []
-    for size in sizes:
-        z = net(F.interpolate(x, size, mode='bilinear', align_corners=False))
-        z = F.interpolate(z, x.shape[-2:], mode='bilinear', align_corners=False)
-        found.append(z.softmax(1) if z.shape[1] > 1 else torch.cat([1 - z.sigmoid(), z.sigmoid()], 1))
-    return torch.stack(found).mean(0)
-
-
-@pytest.mark.parametrize('classes', [1, 3])
-def test_scales_are_averaged_as_probabilities(classes):
-    torch.manual_seed(0)
-    net = build_model(TINY, None, classes=classes, **NARROW).eval()
-    x = torch.rand(2, 1, 96, 128)
-    with torch.no_grad():
-        want = looks(net, x, [(64, 96), (96, 128), (128, 160)])      # 64 and 85.3, 128 and 170.7 by hand
-        net.scales = [2/3, 1, 4/3]
-        got = class_probabilities(net(x))
-    assert got.shape == want.shape and (got - want).abs().max() < 1e-5
-
-
-def test_training_sees_one_scale_and_a_saved_network_keeps_them(tmp_path):
-    torch.manual_seed(0)
-    net = build_model(TINY, None, tile_size=64, scales=[1, .5], **NARROW)
-    plain = build_model(TINY, None, tile_size=64, **NARROW)
-    plain.load_state_dict(net.state_dict())
-    x = torch.rand(2, 1, 64, 64)
-    assert torch.equal(net.train()(x), plain.train()(x))
-    again = load_model(save_model(net, tmp_path/'net'))
-    with torch.no_grad():
-        assert again.scales == [1, .5]
-        assert torch.equal(again(x), net.eval()(x))
-        assert not torch.allclose(net(x).softmax(1), plain.eval()(x).softmax(1), atol=1e-4)
-
-
 # ---- what may be loaded ----
 
 @pytest.fixture(scope='module')
@@ -265,9 +226,7 @@ def saved(tmp_path_factory):
     ('tile_size', 8192, 'outside'), ('resize', 16, 'outside'), ('resize', [64, 64, 64], 'outside'),
     ('resize', [64, 64.5], 'outside'), ('resize', 'big', 'bad value'), ('class_names', ['a', 'b'], 'outside'),
     ('class_names', ['a', 'a', 'b'], 'outside'), ('class_names', ['a', 'b\n', 'c'], 'outside'),
-    ('class_names', ['a', 'b', 3], 'outside'), ('meta', [], 'bad value'), ('scales', [], 'outside'),
-    ('scales', 1, 'bad value'), ('scales', [0], 'outside'), ('scales', ['1'], 'outside'),
-    ('scales', [float('nan')], 'outside'), ('scales', [1]*10, 'outside')])
+    ('class_names', ['a', 'b', 3], 'outside'), ('meta', [], 'bad value')])
 def test_configurations_are_checked(saved, tmp_path, key, value, line):
     config = read_json(saved/'config.json')
     assert key in CONFIG
@@ -283,12 +242,11 @@ def test_a_saved_configuration_has_every_key(saved):
 
 @pytest.mark.parametrize('key, value', [
     ('resize', None), ('resize', 64), ('resize', [64, 96]), ('class_names', None), ('meta', None),
-    ('class_names', ['nothing', 'something', 'x y']), ('something else', 1), ('encoder_weights', 'swsl'),
-    ('scales', [.5, 1, 2])])
+    ('class_names', ['nothing', 'something', 'x y']), ('something else', 1), ('encoder_weights', 'swsl')])
 def test_good_configurations_are_taken(saved, tmp_path, key, value):
     config = read_json(saved/'config.json')
     (tmp_path/'model.safetensors').symlink_to(saved/'model.safetensors')
     write_json({**config, key: value}, tmp_path/'config.json')
     net = load_model(tmp_path, classes=3)
-    if key in ('resize', 'encoder_weights', 'scales'):
+    if key in ('resize', 'encoder_weights'):
         assert getattr(net, key) == value
