@@ -696,6 +696,8 @@ QUESTIONS = {
                         ('tiles with overlap', 'tiles side by side')),
     'size': Question('Is a longer side of 256 pixels better than 192?', 'cv-*grouped-*', 'cv-*192-*',
                      ('256 pixels', '192 pixels')),
+    'mean': Question('Are four networks better than one?', 'cv-*mean-*', 'cv-*grouped-*',
+                     ('the mean of four networks', 'one network')),
 }
 EACH = ('mean IoU', 'tumour Dice per image')     # scores that each question is asked of
 

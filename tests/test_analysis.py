@@ -2,10 +2,16 @@
 import json
 import sys
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from busiseg_nb.core import BusisegError
+from busiseg_nb.core import BusisegError, seed_everything
+from busiseg_nb.dataset import find_data
+from busiseg_nb.inference import predict_proba
+from busiseg_nb.models import build_model, load_model, save_model
+from busiseg_nb.phantom import make_phantom
+from busiseg_nb.splits import save_split, split_data
 from conftest import ROOT
 
 CLASSES = ('background', 'benign', 'malignant')
@@ -74,3 +80,46 @@ def test_folds_that_do_not_belong_together(crossval, tmp_path):
         crossval.read_arm('x', [one, other])
     assert crossval.read_arm('x', [one]).counts.groupby('class').tp.sum().to_dict() == {
         'background': 120, 'benign': 40, 'malignant': 40, 'tumour': 80}
+
+
+# ---- the mean of several networks ----
+
+@pytest.fixture
+def ensemble(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT/'analysis'))
+    import ensemble
+    return ensemble
+
+
+def phantom_run(folder, data, kind):
+    "A run of a small network with random weights on a split of the phantom"
+    split = split_data(data, kind)
+    net = build_model('tu-mobilenetv3_small_050', None, in_channels=1, decoder_channels=(8,)*5, tile_size=64,
+                      resize=64)
+    save_model(net, folder/'last')
+    save_split(split, folder/'split.json', kind=kind)
+    result = {'name': folder.name, 'config': {'split': kind}, 'scores': {}, 'split': kind,
+              'data': {'fingerprint': data.fingerprint}}
+    (folder/'results.json').write_text(json.dumps(result))
+    return folder
+
+
+def test_several_networks_are_averaged_and_none_has_seen_the_images(ensemble, tmp_path, monkeypatch):
+    seed_everything(0)
+    data = find_data(make_phantom(tmp_path/'phantom', (8, 6, 6), scale=.2))
+    runs = [phantom_run(tmp_path/kind, data, kind) for kind in ('fold1', 'fold1-3', 'fold5')]
+    model = ensemble.Mean([load_model(run/'last') for run in runs])
+    img = np.random.default_rng(0).integers(0, 256, (70, 90), np.uint8)
+    alone = [predict_proba(load_model(run/'last'), img, bf16=False) for run in runs]
+    assert np.abs(alone[0] - alone[1]).max() > 1e-3
+    assert np.abs(predict_proba(model, img) - sum(alone)/3).max() < 1e-5
+    out = tmp_path/'mean'
+    asked = [*map(str, runs), '--data', str(data.root), '--out', str(out)]
+    monkeypatch.setattr(sys, 'argv', ['ensemble.py', *asked])
+    ensemble.main()
+    result = json.loads((out/'results.json').read_text())
+    assert result['members'] == ['fold1', 'fold1-3', 'fold5'] and result['config']['members'] == 3
+    tested = {case.name for case in split_data(data, 'fold1')['test']}
+    assert set(pd.read_csv(out/'counts.csv').case) == tested
+    with pytest.raises(BusisegError, match='fold3.*was trained on'):
+        ensemble.unseen([runs[0], phantom_run(tmp_path/'fold3', data, 'fold3')], data)
