@@ -485,6 +485,8 @@ def _cv_row(cv):
     kind = 'random' if 'random' in r.result['split'] else 'grouped'
     links = ', '.join(run.link for run in cv.runs)
     model = f'**{r.result["model"]}, {"made up" if r.made_up else "ours"}**'
+    if members := r.result.get('members'):
+        model += f', {len(members)} networks averaged'
     folds = f'{len(cv.runs)} {kind} folds'
     return [model, r.weights, *texts, '', folds, images_behind(pooled), r.epochs, links]
 
@@ -697,7 +699,7 @@ QUESTIONS = {
     'size': Question('Is a longer side of 256 pixels better than 192?', 'cv-*grouped-*', 'cv-*192-*',
                      ('256 pixels', '192 pixels')),
     'mean': Question('Are four networks better than one?', 'cv-*mean-*', 'cv-*grouped-*',
-                     ('the mean of four networks', 'one network')),
+                     ('four networks together', 'one network')),
 }
 EACH = ('mean IoU', 'tumour Dice per image')     # scores that each question is asked of
 
