@@ -19,27 +19,31 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.common import finish
 from busiseg_nb.core import fail
 from busiseg_nb.dataset import find_data
-from busiseg_nb.files import read_json, write_json
+from busiseg_nb.deploy import Facts, Predictor
 from busiseg_nb.inference import predict_tiles
 from busiseg_nb.models import load_model
-from busiseg_nb.runs import Rescored, group_names, main_scores, save_rescored, score_cases
+from busiseg_nb.runs import (
+    Rescored,
+    check_unused,
+    group_names,
+    main_scores,
+    save_rescored,
+    score_cases,
+)
 from busiseg_nb.splits import load_part
 
 
-class Mean:
-    "The mean probabilities of several networks, as `predict_proba` takes a network"
+class Mean(Predictor):
+    "The mean probabilities of several networks in evaluation mode, of one form"
+    fixed, way = False, 'several networks, averaged'
 
     def __init__(self, nets):
-        self.nets, first = nets, nets[0]
-        self.in_channels, self.tile_size, self.resize = first.in_channels, first.tile_size, first.resize
-        self.classes, self.class_names, self.meta = first.classes, first.class_names, {}
+        super().__init__(Facts.of(nets[0]))
+        self.nets = nets
 
-    def eval(self):
-        for net in self.nets:
-            net.eval()
-
-    def __call__(self, tiles): # (N,S,S,C) uint8
-        return sum(predict_tiles(net, tiles) for net in self.nets)/len(self.nets)
+    def predict_tiles(self, tiles, batch=16):
+        "(N,S,S,classes) float32 probabilities of (N,S,S,C) uint8"
+        return sum(predict_tiles(net, tiles, batch) for net in self.nets)/len(self.nets)
 
 
 def unseen(runs, data):
@@ -57,21 +61,19 @@ def main():
     parser.add_argument('runs', type=Path, nargs='+', help='folders of runs; the first has the test part')
     parser.add_argument('--data', default=os.environ.get('BUSI_ROOT'), help='folder; default BUSI_ROOT')
     parser.add_argument('--out', type=Path, required=True, help='folder to make: counts, scores and split')
-    parser.add_argument('--limit', type=int, help='use only so many images, for a trial')
     args = parser.parse_args()
     if not args.data:
         parser.error('--data: the folder of the data set is missing')
+    check_unused(args.out)
     data = find_data(args.data)
-    cases = unseen(args.runs, data)[:args.limit]
+    cases = unseen(args.runs, data)
     model = Mean([load_model(run/'last') for run in args.runs])
     scored = score_cases(model, cases, group_names(data.cases, data.groups))
-    again = Rescored(main_scores(scored.counts, scored.histogram), scored, len(cases), own=True, peak=0.)
+    scores, members = main_scores(scored.counts, scored.histogram), tuple(run.name for run in args.runs)
+    again = Rescored(scores, scored, len(cases), own=True, peak=0., members=members)
     args.out.mkdir(parents=True, exist_ok=True)
     save_rescored(again, args.runs[0], args.out)
-    result, members = read_json(args.out/'results.json'), [run.name for run in args.runs]
-    result['config']['members'] = len(members)
-    write_json({**result, 'members': members}, args.out/'results.json')
-    print({name: values for name, values in again.scores.items() if name in ('iou_mean', 'dice_tumour')})
+    print({name: values for name, values in scores.items() if name in ('iou_mean', 'dice_tumour')})
 
 
 if __name__ == '__main__':

@@ -90,6 +90,12 @@ class FinishedRun:
         return 'fold' in self.result['split']
 
     @property
+    def averaged(self) -> str:
+        "', 4 networks averaged' where its predictions are the mean of so many, or nothing"
+        members = self.result.get('members', [])
+        return f', {len(members)} networks averaged' if members else ''
+
+    @property
     def epochs(self) -> int:
         return self.result['training'].get('epochs')
 
@@ -485,8 +491,7 @@ def _cv_row(cv):
     kind = 'random' if 'random' in r.result['split'] else 'grouped'
     links = ', '.join(run.link for run in cv.runs)
     model = f'**{r.result["model"]}, {"made up" if r.made_up else "ours"}**'
-    if members := r.result.get('members'):
-        model += f', {len(members)} networks averaged'
+    model += r.averaged
     folds = f'{len(cv.runs)} {kind} folds'
     return [model, r.weights, *texts, '', folds, images_behind(pooled), r.epochs, links]
 

@@ -907,6 +907,7 @@ class Rescored:
     own: bool                   # whether they are the run's own test part
     peak: float                 # the default operating point
     overlap: float = 0.         # of the tiles
+    members: tuple = ()         # names of the runs whose networks were averaged; none: the run's own
 
 
 def rescore(folder, # of a run: best/, split.json, results.json; or of a model
@@ -943,6 +944,8 @@ def save_rescored(again: Rescored, # of a run's own test part
     old = read_result(folder/'results.json')
     config = {**old['config'], 'overlap': again.overlap}
     changed = {'name': out.name, 'config': config, 'scored_again': folder.name}
+    if again.members:
+        config['members'], changed['members'] = len(again.members), list(again.members)
     facts = _test_facts(again.scored, again.scores)
     origin = provenance(config=config, data_fingerprint=old['data']['fingerprint'])
     write_csv(again.scored.counts, out/'counts.csv')

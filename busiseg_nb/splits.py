@@ -128,6 +128,8 @@ def kfold_cases(cases, # `Case`s, in any order
     cases = _sorted(cases)
     if not 3 <= k <= len(cases):
         fail('k', f'{k} folds of {len(cases)} cases', 'give 3 or more, at most one per case')
+    if not 0 < step < k:
+        fail('step', f'{step} of {k} folds would test what validates', f'give 1 to {k - 1}')
     target, start = [], 0
     for n in Counter(c.label for c in cases).values():   # label after label: counts and totals within 1
         target.append(np.bincount((start + np.arange(n)) % k, minlength=k))
@@ -152,12 +154,9 @@ def _few_labels(cases):
 
 def _one_split(cases, groups, kind, fractions, seed):
     "A split of one data set"
-    if kind in RANDOM_FOLDS:
-        return kfold_cases(cases, len(FOLDS), seed)[RANDOM_FOLDS.index(kind)]
-    if kind in FOLDS:
-        return kfold_cases(cases, len(FOLDS), seed, groups)[FOLDS.index(kind)]
-    if kind in PAIRED_FOLDS:
-        return kfold_cases(cases, len(FOLDS), seed, groups, step=2)[PAIRED_FOLDS.index(kind)]
+    for kinds, kept, step in ((FOLDS, groups, 1), (PAIRED_FOLDS, groups, 2), (RANDOM_FOLDS, None, 1)):
+        if kind in kinds:
+            return kfold_cases(cases, len(FOLDS), seed, kept, step)[kinds.index(kind)]
     return split_cases(cases, fractions, seed, groups if kind == 'grouped' else None)
 
 def check_split(kind:str): # one of `SPLITS`

@@ -180,6 +180,8 @@ def test_bad_splits():
     assert 'same name' in message(split_cases, cases + cases[:1])
     for k in (0, 2, 99):
         assert 'folds' in message(kfold_cases, cases, k)
+    for step in (0, 5, -1):
+        assert 'would test what validates' in message(kfold_cases, cases, 5, step=step)
 
 
 @pytest.mark.parametrize('k', [3, 5, 10])
