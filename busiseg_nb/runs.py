@@ -48,7 +48,7 @@ class Profile:
 
     model: str = 'resnext50'  # name for `build_model`; None: the network of the start
     weights: str = 'default'  # pretrained weights of the encoder; 'none' is random initialisation
-    split: str = 'random'  # one of `SPLITS`, or 'start': that of the model to begin with
+    split: str = 'random'  # one of `SPLITS`; 'start' or 'shipped': that of the model to begin with, of the package's
     fractions: tuple = (.7, .2, .1)  # train, validation, test
     loss: str = 'dice'  # a key of `LOSSES`
     lr: float = 1e-4
@@ -151,7 +151,7 @@ def check_profile(p: Profile) -> Profile:  # the same
     if p.epochs < 1 or not 0 < p.lr < float('inf'):
         fail(f'{p.epochs} epochs at learning rate {p.lr}', 'cannot train', 'use at least 1 and more than 0')
     tables = {
-        'split': (*SPLITS, 'start'),
+        'split': (*SPLITS, 'start', 'shipped'),
         'loss': LOSSES,
         'monitor': MONITORS,
         'schedule': [None, *SCHEDULES],
@@ -496,8 +496,8 @@ def divide(
 ) -> dict:  # {'train': cases, 'valid': cases, 'test': cases}
     "Divide each data set by itself and join the parts; `BusisegError` where a part has no image"
     together = join(several)
-    if p.split == 'start':
-        file = split_file(start)
+    if p.split in ('start', 'shipped'):
+        file = split_file(start if p.split == 'start' else 'shipped')
         if not file:
             whose = start or 'a new network'
             fail(f'the split of {whose}', 'is not known', 'give --from shipped or a run, or another --split')
