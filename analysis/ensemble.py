@@ -19,9 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.common import finish
 from busiseg_nb.core import fail
 from busiseg_nb.dataset import find_data
-from busiseg_nb.deploy import Facts, Predictor
-from busiseg_nb.inference import predict_tiles
-from busiseg_nb.models import load_model
+from busiseg_nb.models import ensemble, load_model
 from busiseg_nb.runs import (
     Rescored,
     check_unused,
@@ -31,19 +29,6 @@ from busiseg_nb.runs import (
     score_cases,
 )
 from busiseg_nb.splits import load_part
-
-
-class Mean(Predictor):
-    "The mean probabilities of several networks in evaluation mode, of one form"
-    fixed, way = False, 'several networks, averaged'
-
-    def __init__(self, nets):
-        super().__init__(Facts.of(nets[0]))
-        self.nets = nets
-
-    def predict_tiles(self, tiles, batch=16):
-        "(N,S,S,classes) float32 probabilities of (N,S,S,C) uint8"
-        return sum(predict_tiles(net, tiles, batch) for net in self.nets)/len(self.nets)
 
 
 def unseen(runs, data):
@@ -67,7 +52,7 @@ def main():
     check_unused(args.out)
     data = find_data(args.data)
     cases = unseen(args.runs, data)
-    model = Mean([load_model(run/'last') for run in args.runs])
+    model = ensemble([load_model(run/'last') for run in args.runs])
     scored = score_cases(model, cases, group_names(data.cases, data.groups))
     scores, members = main_scores(scored.counts, scored.histogram), tuple(run.name for run in args.runs)
     again = Rescored(scores, scored, len(cases), own=True, peak=0., members=members)

@@ -273,6 +273,8 @@ def start_model(
 ) -> tuple:  # `UNet`, dict of what was taken over
     "A network for these classes with all of the starting weights that fit; `BusisegError` if none does"
     source = read_start(start)
+    if source:
+        source.others = source.others[:0]       # of several networks the first goes on
     if isinstance(resize, str):
         resize = source.resize if source else None
     if tile is None:
@@ -284,7 +286,7 @@ def start_model(
         net = build_model(model, None, **kw)
     else:
         known = {k: v for k, v in source.config.items() if k in CONFIG}
-        net = UNet(**{**known, **kw, 'encoder_weights': None, 'meta': {}})
+        net = UNet(**{**known, **kw, 'encoder_weights': None, 'meta': {}, 'members': 1})
     taken, new, unused = take_over(net, source)
     parameters = dict(net.named_parameters())
     if not any(k in parameters for k in taken):

@@ -1,10 +1,13 @@
 """Make a finished run the model that comes with the package.
 
     python scripts/ship.py RUN --data BUSI --also BUSBRA --test BREAST
+    python scripts/ship.py --beside RUN --data BUSI --also BUSBRA --test BREAST
     python scripts/ship.py --again --data BUSI --also BUSBRA --test BREAST
 
-Its validation images choose the operating points and the temperature. Its test images and the data sets under
---test are then scored once, and choose nothing. Written are 16-bit weights, split, scores and the model card.
+The second form puts the network of another run, made with --split shipped, beside those that ship already:
+the probabilities are averaged. Validation images choose the operating points and the temperature. The test
+images and the data sets under --test are then scored once, and choose nothing. Written are 16-bit weights,
+split, scores and the model card.
 """
 
 import argparse
@@ -16,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from busiseg_nb.core import CLASSES
+from busiseg_nb.core import CLASSES, fail
 from busiseg_nb.dataset import find_data, join
 from busiseg_nb.files import atomic_path, read_json, write_csv, write_json
 from busiseg_nb.inference import fit_familiar, picture_statistics, unlikeness
@@ -32,7 +35,7 @@ from busiseg_nb.metrics import (
     unbin,
 )
 from busiseg_nb.metrics import lesion_table as lesion_frame
-from busiseg_nb.models import count_parameters, load_model, save_model
+from busiseg_nb.models import count_parameters, ensemble, load_model, save_model
 from busiseg_nb.preprocessing import load_image
 from busiseg_nb.runs import (
     group_names,
@@ -54,12 +57,15 @@ KEPT = ('name', 'profile', 'model', 'encoder_weights', 'split', 'config', 'data'
         'split_sha256', 'training', 'convention', 'provenance')     # of the run
 COST = 0.01     # of mean lesion Dice, that a lesion less missed may cost
 
+BESIDE = """ Beside it stands a network of {1}, the weights of epoch {0[best_epoch]} of {0[epochs]} averaged
+  with those of the last: the probabilities of both are averaged."""
+
 TORN = """ The list of BUS-BRA's patients who are copies of others is newer than this split: by it {} of the
   validation images and {} of the test images are of a patient who is in training too."""
 
 CARD = """# The model that comes with busiseg_nb
 
-A U-Net ({encoder} encoder, {parameters:,} parameters, {size:.1f} MB of 16-bit safetensors) that marks
+{what} ({encoder} encoder, {parameters:,} parameters, {size:.1f} MB of 16-bit safetensors) to mark
 benign and malignant lesions in breast-ultrasound images of any size. **For research and teaching. It is not
 a medical device: not for diagnosis, not for clinical use.**
 
@@ -68,7 +74,7 @@ a medical device: not for diagnosis, not for clinical use.**
 - {weights}
 - Trained on the training part of BUSI (Al-Dhabyani et al., Data in Brief 28, 104863, 2020) and of BUS-BRA
   (Gómez-Flores et al., Medical Physics 2023), {train} images, by `{command}`. The weights are those of
-  epoch {epoch} of {epochs}, which the IoU on the validation parts ({valid} images) chose{averaged}.
+  epoch {epoch} of {epochs}, which the IoU on the validation parts ({valid} images) chose{averaged}.{beside}
 - Patients (BUS-BRA) and groups of near-copies (BUSI) stand on one side of the split, `split.json`.{torn}
 - Input: one gray channel, its longer side {resize} pixels. Output: probabilities of background, benign and
   malignant at the image's own size.
@@ -101,6 +107,7 @@ def options():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('run', type=Path, nargs='?')
     parser.add_argument('--again', action='store_true', help='only score the model that ships once more')
+    parser.add_argument('--beside', type=Path, help='a finished run, whose network joins those that ship')
     parser.add_argument('--data', default=os.environ.get('BUSI_ROOT'), help='the first data set of the run')
     parser.add_argument('--also', nargs='*', default=[], help='its further data sets')
     parser.add_argument('--test', nargs='*', default=[], help='data sets that the run has not seen')
@@ -108,8 +115,8 @@ def options():
     parser.add_argument('--begun', type=Path, help='JSON about an earlier run whose weights it began with')
     parser.add_argument('--out', type=Path, default=Path('busiseg_nb/data/model'))
     args = parser.parse_args()
-    if bool(args.run) == args.again:
-        parser.error('give a finished run, or --again')
+    if bool(args.run) + args.again + bool(args.beside) != 1:
+        parser.error('give a finished run, --beside a finished run, or --again')
     return args
 
 
@@ -167,22 +174,30 @@ def validated(model, split, several):
     return records, histogram
 
 
+def biases(model):
+    "Of the last layer of each network of a model: they hold what background gets beside what was learnt"
+    return [net.segmentation_head[0].bias.data for net in (model, *model.others)]
+
+
 def lean(model, split, several):
     """Lower the background's logit by what costs little Dice of the lesions on validation images
 
     Trained on few normal images and judged by overlap, a network may lean to either side; elsewhere a missed
     lesion costs more than a wide outline. The last layer's bias holds the offset, so nothing else changes."""
-    bias = model.segmentation_head[0].bias.data
-    began, tries, found = float(bias[0]), {}, {}
+    began, tries, found = [float(bias[0]) for bias in biases(model)], {}, {}
+    def put(offset):
+        for bias, value in zip(biases(model), began, strict=True):
+            bias[0] = value - offset
+
     for offset in OFFSETS:
-        bias[0] = began - offset
+        put(offset)
         found[offset] = validated(model, split, several)
         scores = score_records(found[offset][0], WATCHED)
         tries[offset] = {name: round(value, 4) for name, value in scores.items()}
         print('offset', offset, tries[offset], flush=True)
     best = max(t['lesion_dice'] for t in tries.values())
     offset = max(o for o, t in tries.items() if t['lesion_dice'] >= best - COST)
-    bias[0] = began - offset
+    put(offset)
     return {'offset': offset, 'tries': tries}, found[offset]
 
 
@@ -347,7 +362,7 @@ def beginning(model, begun):
 
 def card(run, model, tested, size):
     "The model card, in Markdown"
-    other = run['averaged_with']
+    other, others = run['averaged_with'], run.get('beside', [])
     tables = [
         f'### {data}, {found["images"]} images\n\n{pixel_table(found["scores"])}'
         for data, found in tested.items()
@@ -357,6 +372,8 @@ def card(run, model, tested, size):
     parts = [f'#### {data}\n\n{subgroup_table(found)}' for data, found in tested.items()]
     tables.append(SUBGROUPS.format('\n\n'.join(parts)))
     text = CARD.format(
+        what=f'{model.members} U-Nets' if model.members > 1 else 'A U-Net',
+        beside=''.join(BESIDE.format(one['training'], as_typed(one['command'])) for one in others),
         encoder=model.encoder_name.removeprefix('tu-').removeprefix('timm-'),
         parameters=count_parameters(model)[0],
         size=size / 1e6,
@@ -383,27 +400,49 @@ def wrapped(line):
     return textwrap.fill(line, 108, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
-def ship(args, folder, several, split):
-    "Choose on validation and write the weights into a folder: what is known before the test"
-    begun = read_json(args.begun) if args.begun else None
+def of_run(args):
+    "The network of a finished run, and what is recorded of it"
     run = plain_paths(read_json(args.run/'results.json'))
     model = load_model(args.run/'best')
     other = averaged_with(args.run, args.average)
     if other:
         model = average(model, load_model(args.average))
+    begun = read_json(args.begun) if args.begun else None
+    return model, {**{k: run[k] for k in KEPT}, 'begun': begun, 'averaged_with': other, 'beside': []}
+
+
+def with_another(args):
+    "The networks that ship and that of another run, and what is recorded of them"
+    theirs, ours = (read_json(folder/'split.json')['sha256'] for folder in (args.beside, args.out))
+    if theirs != ours:
+        fail(args.beside, f'has another split ({theirs}) than the model that ships ({ours})',
+             'train it with --split shipped')
+    known, run = read_json(args.out/'results.json'), plain_paths(read_json(args.beside/'results.json'))
+    model = load_model(args.out)
+    for bias in biases(model):
+        bias[0] += model.meta['background_offset']
+    last = average(load_model(args.beside/'best'), load_model(args.beside/'last'))
+    beside = {'name': run['name'], 'training': run['training'], 'command': run['provenance']['command'],
+              'averaged_with': 'the last epoch'}
+    kept = {k: known[k] for k in (*KEPT, 'begun', 'averaged_with')}
+    return ensemble([model, last]), {**kept, 'beside': [*known.get('beside', []), beside]}
+
+
+def ship(args, folder, several, split):
+    "Choose on validation and write the weights into a folder: what is known before the test"
+    model, result = with_another(args) if args.beside else of_run(args)
     leaning, (records, histogram) = lean(model, split, several)
     notes, curve = chosen(records, histogram, split)
     notes['background_offset'] = leaning['offset']
     use = {'licence': 'Apache-2.0', 'use': 'research only, not for clinical use'}
-    save_model(model, folder/'m', half=True, run=run['name'], **use, **notes)
+    save_model(model, folder/'m', half=True, run=result['name'], **use, **notes)
     for name in ('model.safetensors', 'config.json'):
         os.chmod(folder/'m'/name, 0o644)
         (folder/'m'/name).replace(folder/name)
     shutil.rmtree(folder/'m')
-    shutil.copy(args.run/'split.json', folder/'split.json')
+    shutil.copy((args.run or args.out)/'split.json', folder/'split.json')
     write_csv(curve.round(5), folder/'operating_curve.csv')
-    result = {**{k: run[k] for k in KEPT}, 'begun': begun, 'leaning': leaning, 'averaged_with': other,
-              **{k: v for k, v in notes.items() if k != 'familiar'}}
+    result |= {'leaning': leaning, **{k: v for k, v in notes.items() if k != 'familiar'}}
     write_json(result, folder/'results.json')
     return result
 
@@ -429,7 +468,7 @@ def main():
     "Choose on validation, write the weights, test once, write the card"
     args = options()
     several = [find_data(where) for where in (args.data, *args.also)]
-    source = args.out if args.again else args.run
+    source = args.run or args.out
     together = join(several)
     split = load_split(source/'split.json', together.cases)
     with atomic_path(args.out, folder=True) as tmp:

@@ -108,11 +108,11 @@ def test_several_networks_are_averaged_and_none_has_seen_the_images(ensemble, tm
     seed_everything(0)
     data = find_data(make_phantom(tmp_path/'phantom', (8, 6, 6), scale=.2))
     runs = [phantom_run(tmp_path/kind, data, kind) for kind in ('fold1', 'fold1-3', 'fold5')]
-    model = ensemble.Mean([load_model(run/'last') for run in runs])
+    model = ensemble.ensemble([load_model(run/'last') for run in runs])
     img = np.random.default_rng(0).integers(0, 256, (70, 90), np.uint8)
     alone = [predict_proba(load_model(run/'last'), img, bf16=False) for run in runs]
     assert np.abs(alone[0] - alone[1]).max() > 1e-3
-    assert np.abs(predict_proba(model, img) - sum(alone)/3).max() < 1e-5
+    assert np.abs(predict_proba(model, img, bf16=False) - sum(alone)/3).max() < 1e-5
     out = tmp_path/'mean'
     asked = [*map(str, runs), '--data', str(data.root), '--out', str(out)]
     monkeypatch.setattr(sys, 'argv', ['ensemble.py', *asked])

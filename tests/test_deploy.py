@@ -24,7 +24,7 @@ from busiseg_nb.deploy import (
     load_predictor,
 )
 from busiseg_nb.inference import predict_proba, predict_tiles, weights_id
-from busiseg_nb.models import DiceCELoss, build_model, save_model
+from busiseg_nb.models import DiceCELoss, build_model, ensemble, save_model
 
 SMALL = dict(encoder_weights=None, tile_size=64, decoder_channels=(32, 32, 16, 16, 8))
 
@@ -73,6 +73,16 @@ def test_torch_predictor_is_the_network(model, tiles):
     assert p.shape == (20, 64, 64, 3) and p.dtype == np.float32
     np.testing.assert_allclose(p, predict_tiles(model, tiles, bf16=False), atol=1e-5)
     assert (p.argmax(-1) == discs(20, seed=9)[1]).mean() > .97
+
+
+def test_an_ensemble_is_exported_whole(model, onnx_file, tiles, tmp_path):
+    other = build_model('tu-mobilenetv3_small_050', in_channels=1, **SMALL).eval()
+    other.meta = dict(model.meta)
+    both = ensemble([model, other])
+    p = OnnxPredictor(export_onnx(both, tmp_path/'both.onnx')).predict_tiles(tiles)
+    wanted = sum(TorchPredictor(net, bf16=False).predict_tiles(tiles) for net in (model, other))/2
+    np.testing.assert_allclose(p, wanted, atol=1e-5)
+    assert weights_id(both) != weights_id(model)
 
 
 def test_bf16_keeps_the_classes(model, tiles):

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from busiseg_nb import models
-from busiseg_nb.core import BusisegError
+from busiseg_nb.core import BusisegError, seed_everything
 from busiseg_nb.files import read_json, write_json
 from busiseg_nb.models import (
     CONFIG,
@@ -24,6 +24,8 @@ from busiseg_nb.models import (
     UNet,
     WeightSource,
     build_model,
+    count_parameters,
+    ensemble,
     load_model,
     make_loss,
     save_model,
@@ -207,6 +209,54 @@ def test_unknown_loss():
         make_loss('focal')
 
 
+# ---- several networks in one ----
+
+@pytest.fixture(scope='module')
+def three():
+    seed_everything(0)
+    nets = [build_model(TINY, None, tile_size=64, **NARROW).eval() for _ in range(3)]
+    nets[0].meta['run'] = 'first'
+    return nets
+
+
+X = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 1, 64, 96), np.uint8))
+
+
+@torch.no_grad()
+def probabilities(net):
+    logits = net(X)
+    return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)
+
+
+def test_an_ensemble_has_the_mean_of_the_probabilities(three):
+    wanted = sum(map(probabilities, three))/3
+    both = ensemble([ensemble(three[:2]), three[2]])
+    assert both.members == 3 and len(both.others) == 2 and not any(net.others for net in three)
+    assert (probabilities(both) - wanted).abs().max() < 1e-6
+    assert (probabilities(three[0]) - wanted).abs().max() > 1e-3
+    assert count_parameters(both)[0] == 3*count_parameters(three[0])[0]
+    assert both.meta == {'run': 'first'} and not both.training
+
+
+def test_an_ensemble_of_the_binary_form():
+    nets = [build_model(TINY, None, classes=1, tile_size=64, **NARROW).eval() for _ in range(2)]
+    assert (probabilities(ensemble(nets)) - sum(map(probabilities, nets))/2).abs().max() < 1e-6
+
+
+def test_an_ensemble_is_saved_as_one_model(three, tmp_path):
+    model = load_model(save_model(ensemble(three), tmp_path/'m'))
+    assert model.members == 3 and read_json(tmp_path/'m'/'config.json')['members'] == 3
+    assert torch.equal(probabilities(model), probabilities(ensemble(three)))
+
+
+@pytest.mark.parametrize('other', [{'classes': 4}, {'tile_size': 96}, {'resize': 64}, {'input_norm': 'none'},
+                                   {'class_names': ['a', 'b', 'c']}])
+def test_networks_of_other_forms_are_not_averaged(three, other):
+    net = build_model(TINY, None, **{'tile_size': 64, **NARROW, **other})
+    with pytest.raises(BusisegError, match='the networks: differ in form'):
+        ensemble([three[0], net])
+
+
 # ---- what may be loaded ----
 
 @pytest.fixture(scope='module')
@@ -226,7 +276,8 @@ def saved(tmp_path_factory):
     ('tile_size', 8192, 'outside'), ('resize', 16, 'outside'), ('resize', [64, 64, 64], 'outside'),
     ('resize', [64, 64.5], 'outside'), ('resize', 'big', 'bad value'), ('class_names', ['a', 'b'], 'outside'),
     ('class_names', ['a', 'a', 'b'], 'outside'), ('class_names', ['a', 'b\n', 'c'], 'outside'),
-    ('class_names', ['a', 'b', 3], 'outside'), ('meta', [], 'bad value')])
+    ('class_names', ['a', 'b', 3], 'outside'), ('meta', [], 'bad value'), ('members', 0, 'outside'),
+    ('members', 17, 'outside'), ('members', '2', 'bad value'), ('members', 2, 'does not fit')])
 def test_configurations_are_checked(saved, tmp_path, key, value, line):
     config = read_json(saved/'config.json')
     assert key in CONFIG

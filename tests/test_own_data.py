@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from beside import whole
 from PIL import Image
 
 from busiseg_nb.core import CLASSES, BusisegError
@@ -14,7 +15,7 @@ from busiseg_nb.files import read_json, write_json
 from busiseg_nb.images import save_mask
 from busiseg_nb.inference import predict_mask
 from busiseg_nb.metrics import confusion, confusion_logits, counts_frame, counts_from_frame
-from busiseg_nb.models import build_model, load_model, save_model
+from busiseg_nb.models import build_model, ensemble, load_model, save_model
 from busiseg_nb.phantom import make_xray_phantom
 from busiseg_nb.preprocessing import build_cache, load_case
 from busiseg_nb.runs import (
@@ -27,6 +28,7 @@ from busiseg_nb.runs import (
     rescore,
     save_rescored,
     seen_before,
+    split_file,
     start_model,
     take_over,
 )
@@ -303,6 +305,24 @@ def test_images_that_the_start_was_trained_on_are_told(phantom, tmp_path):
     parts = [{'fingerprint': 'else'}, {'fingerprint': d.fingerprint}]
     write_json({'data': {'fingerprint': 'both', 'parts': parts}}, tmp_path/'run'/'results.json')
     assert set(seen_before(tmp_path/'run', d, other)) == seen
+
+
+def test_of_several_networks_the_first_goes_on(tmp_path):
+    nets = [build_model('tu-mobilenetv3_small_050', None, decoder_channels=(8,)*5) for _ in range(2)]
+    start = save_model(ensemble(nets), tmp_path/'both')
+    net, took = start_model(['background', 'benign', 'malignant'], start)
+    own, first = net.state_dict(), nets[0].state_dict()
+    assert net.members == 1 and took['new'] == took['unused'] == []
+    assert own.keys() == first.keys() and all(torch.equal(own[k], first[k]) for k in own)
+
+
+def test_a_new_network_may_take_the_split_of_the_shipped_model(busi):
+    p, both = make_profile('shipped', split='shipped'), [find_data(busi), find_data(whole('BUSBRA'))]
+    parts = divide(both, p)
+    assert split_hash(parts) == read_json(split_file('shipped'))['sha256']
+    assert split_hash(parts) == split_hash(divide(both, p, seed=1, start='none'))
+    with pytest.raises(BusisegError, match='unknown cases.*use the data set that it was made of'):
+        divide(both[:1], p)
 
 
 def test_a_run_that_goes_on_keeps_the_split(phantom, tmp_path):
