@@ -57,8 +57,8 @@ KEPT = ('name', 'profile', 'model', 'encoder_weights', 'split', 'config', 'data'
         'split_sha256', 'training', 'convention', 'provenance')     # of the run
 COST = 0.01     # of mean lesion Dice, that a lesion less missed may cost
 
-BESIDE = """ Beside it stands a network of {1}, the weights of epoch {0[best_epoch]} of {0[epochs]} averaged
-  with those of the last: the probabilities of both are averaged."""
+BESIDE = """ Beside it stands a second network, made by `{1}`: the weights of epoch {0[best_epoch]} of
+  {0[epochs]}, averaged with those of the last. The answer is the mean of the probabilities of both."""
 
 TORN = """ The list of BUS-BRA's patients who are copies of others is newer than this split: by it {} of the
   validation images and {} of the test images are of a patient who is in training too."""

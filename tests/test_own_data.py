@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from beside import whole
 from PIL import Image
 
+from beside import whole
 from busiseg_nb.core import CLASSES, BusisegError
 from busiseg_nb.dataset import find_data, find_mask_cases, read_class_mask, read_classes
 from busiseg_nb.files import read_json, write_json
