@@ -194,7 +194,8 @@ def describe(model, name:str): # `UNet`; see `model_id`
     "The model in a line: name, network, parameters, working size, classes"
     size = 'native resolution' if model.resize is None else f'size {model.resize}'
     millions = count_parameters(model)[0]/1e6
-    return (f'{name}: U-Net with {model.encoder_name} encoder, {millions:.1f} million parameters, '
+    nets = 'U-Net' if model.members == 1 else f'{model.members} U-Nets'
+    return (f'{name}: {nets} with {model.encoder_name} encoder, {millions:.1f} million parameters, '
             f"{model.tile_size}-pixel tiles at {size}; classes {', '.join(model.class_names[1:])}")
 
 def swatch(rgb):

@@ -705,7 +705,8 @@ QUESTIONS = {
                      ('256 pixels', '192 pixels')),
     'mean': Question('Are four networks better than one?', 'cv-*mean-*', 'cv-*grouped-*',
                      ('four networks together', 'one network')),
-    'long': Question('Are 30 epochs better than 12?', 'cv-*long-*', 'cv-*grouped-*', ('30 epochs', '12 epochs')),
+    'long': Question('Are 30 epochs better than 12?', 'cv-*long-*', 'cv-*grouped-*',
+                     ('30 epochs', '12 epochs')),
 }
 EACH = ('mean IoU', 'tumour Dice per image')     # scores that each question is asked of
 

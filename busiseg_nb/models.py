@@ -83,11 +83,10 @@ class About:
 def mean_logits(several, # tensors (N,C,H,W) of logits; one channel is the binary form
                ) -> torch.Tensor: # (N,C,H,W) float32
     "Logits of the mean of the probabilities, up to a constant that no probability depends on"
-    z = torch.stack(several).float()
-    binary = z.shape[2] == 1
+    binary = several[0].shape[1] == 1
     if binary:
-        z = torch.cat([torch.zeros_like(z), z], 2)
-    z = z.log_softmax(2).logsumexp(0)
+        several = [torch.cat([torch.zeros_like(z), z], 1) for z in several]
+    z = sum(z.float().softmax(1) for z in several).clamp_min(1e-30).log()
     return z[:, 1:] - z[:, :1] if binary else z
 
 

@@ -48,7 +48,7 @@ class Profile:
 
     model: str = 'resnext50'  # name for `build_model`; None: the network of the start
     weights: str = 'default'  # pretrained weights of the encoder; 'none' is random initialisation
-    split: str = 'random'  # one of `SPLITS`; 'start' or 'shipped': that of the model to begin with, of the package's
+    split: str = 'random'  # one of `SPLITS`; 'start' or 'shipped': that of this model
     fractions: tuple = (.7, .2, .1)  # train, validation, test
     loss: str = 'dice'  # a key of `LOSSES`
     lr: float = 1e-4
