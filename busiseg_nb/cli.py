@@ -164,7 +164,7 @@ def reproduce(data: Annotated[Optional[list[Path]], typer.Option(
               weights: Annotated[Optional[str], typer.Option(
                   help='imagenet, instagram, ssl, swsl, or none for random initialisation')] = None,
               split: Annotated[Optional[str], typer.Option(
-                  help='one of {SPLITS}, start: that of the model --from names, or shipped: the package\'s')] = None,
+                  help="one of {SPLITS}, start: that of --from's model, shipped: the package's")] = None,
               start: Annotated[Optional[str], typer.Option(
                   '--from', help='weights to begin with: shipped, or the folder of a model or run')] = None,
               epochs: Epochs = None, batch_size: BatchSize = None, lr: Rate = None, seed: Seed = 0,
