@@ -501,7 +501,7 @@ def _kept(place):
 def _measured(folder, place, say):
     "Export the network of a model folder into the cache, measure, and write the note"
     from busiseg_nb.models import load_model
-    say('this network is new here: for half a minute, the installed ways to compute it are measured')
+    say('this network is new here: for up to a minute, the installed ways to compute it are measured')
     model = load_model(folder)
     path = export_onnx(model, place/'model.onnx')
     rows = measure_ways(model, path)
