@@ -113,7 +113,8 @@ class UNet(smp.Unet):
         self.class_names = list(about.class_names or class_names_for(classes))
         self.tile_size, self.resize, self.meta = about.tile_size, about.resize, dict(about.meta or {})
         form = encoder_name, None, in_channels, classes, decoder_channels, input_norm
-        self.others = nn.ModuleList(UNet(*form) for _ in range(about.members - 1))
+        alone = {**vars(about), 'members': 1}
+        self.others = nn.ModuleList(UNet(*form, **alone) for _ in range(about.members - 1))
         self.to(memory_format=torch.channels_last)     # what convolutions want, see notebooks 05 and 10
 
     @property

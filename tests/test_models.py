@@ -249,6 +249,16 @@ def test_an_ensemble_is_saved_as_one_model(three, tmp_path):
     assert torch.equal(probabilities(model), probabilities(ensemble(three)))
 
 
+def test_a_saved_ensemble_takes_another_network_in(tmp_path):
+    names = ['background', 'a', 'b']
+    own = dict(class_names=names, tile_size=96, resize=96, input_norm='half', **NARROW)
+    nets = [build_model(TINY, None, **own).eval() for _ in range(3)]
+    both = load_model(save_model(ensemble(nets[:2]), tmp_path/'m'))
+    model = ensemble([both, nets[2]])
+    assert model.members == 3
+    assert (probabilities(model) - sum(map(probabilities, nets))/3).abs().max() < 1e-6
+
+
 @pytest.mark.parametrize('other', [{'classes': 4}, {'tile_size': 96}, {'resize': 64}, {'input_norm': 'none'},
                                    {'class_names': ['a', 'b', 'c']}])
 def test_networks_of_other_forms_are_not_averaged(three, other):
