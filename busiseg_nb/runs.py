@@ -499,9 +499,10 @@ def divide(
     "Divide each data set by itself and join the parts; `BusisegError` where a part has no image"
     together = join(several)
     if p.split in ('start', 'shipped'):
-        file = split_file(start if p.split == 'start' else 'shipped')
+        model = start if p.split == 'start' else p.split
+        file = split_file(model)
         if not file:
-            whose = start or 'a new network'
+            whose = model or 'a new network'
             fail(f'the split of {whose}', 'is not known', 'give --from shipped or a run, or another --split')
         return load_split(file, together.cases)
     split = split_data(together, p.split, p.fractions, seed, p.also)

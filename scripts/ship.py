@@ -428,7 +428,7 @@ def with_another(args):
     return ensemble([model, last]), {**kept, 'beside': [*known.get('beside', []), beside]}
 
 
-def ship(args, folder, several, split):
+def ship(args, folder, several, split, source):
     "Choose on validation and write the weights into a folder: what is known before the test"
     model, result = with_another(args) if args.beside else of_run(args)
     leaning, (records, histogram) = lean(model, split, several)
@@ -440,7 +440,7 @@ def ship(args, folder, several, split):
         os.chmod(folder/'m'/name, 0o644)
         (folder/'m'/name).replace(folder/name)
     shutil.rmtree(folder/'m')
-    shutil.copy((args.run or args.out)/'split.json', folder/'split.json')
+    shutil.copy(source/'split.json', folder/'split.json')
     write_csv(curve.round(5), folder/'operating_curve.csv')
     result |= {'leaning': leaning, **{k: v for k, v in notes.items() if k != 'familiar'}}
     write_json(result, folder/'results.json')
@@ -468,11 +468,11 @@ def main():
     "Choose on validation, write the weights, test once, write the card"
     args = options()
     several = [find_data(where) for where in (args.data, *args.also)]
-    source = args.run or args.out
+    source = args.run or args.out       # whose split it is
     together = join(several)
     split = load_split(source/'split.json', together.cases)
     with atomic_path(args.out, folder=True) as tmp:
-        result = again(args, tmp) if args.again else ship(args, tmp, several, split)
+        result = again(args, tmp) if args.again else ship(args, tmp, several, split, source)
         result['torn'] = torn(split, together.groups)
         model, tested = test(tmp, [*several, *map(find_data, args.test)])
         first = next(iter(tested.values()))
