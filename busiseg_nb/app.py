@@ -19,8 +19,9 @@ import signal
 import tempfile
 import textwrap
 import time
+import uuid
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -639,6 +640,15 @@ class Seen:
     "What one visitor has before him"
     results:list = field(default_factory=list)      # `Result`s
     at:int = 0                                      # the one that is shown
+    key:str = field(default_factory=lambda: uuid.uuid4().hex)   # of these files
+
+    def place(self, number):
+        "What a question about one of the results carries along"
+        return f'{self.key} {number}'
+
+    def asked(self, place):
+        "The result that a question is about, or None where other files have come since"
+        return next((r for i, r in enumerate(self.results) if self.place(i) == place), None)
 
     def now(self):
         "The result that is shown; `BusisegError` where there is none any more"
@@ -660,7 +670,7 @@ def _alert(error, path):
 
 PARTS = ( # of the page: what an answer can change, in the order of its outputs
     'alert', 'seen', 'result', 'title', 'frame', 'strip', 'canvas', 'lesions', 'mask', 'report', 'seg',
-    'file', 'point', 'threshold', 'mm')
+    'file', 'threshold', 'mm', 'place')
 
 class Events:
     "What the page does: show files, pick one, ask again, draw, save"
@@ -711,8 +721,8 @@ class Events:
             alert=alerts, seen=seen, result=gr.update(visible=True), title=headline(r.report), frame=frames,
             strip=strip, canvas=self._drawn(r, layers, alpha), lesions=lesion_table(r.report),
             mask=str(r.file('mask.png')), report=str(r.file('report.json')), seg=dicom,
-            file=gr.update(value=None, height=90), point=point_at(self.points, r.ask.threshold),
-            threshold=round(r.ask.threshold, 2), mm=r.ask.mm)
+            file=gr.update(value=None, height=90), threshold=round(r.ask.threshold, 2), mm=r.ask.mm,
+            place=seen.place(seen.at))
         return self._answer(**{part: value for part, value in told.items() if part not in kept})
 
     def _exact(self, threshold):
@@ -752,24 +762,32 @@ class Events:
             fail('the image', 'is no longer here', 'give it again')
         return analyse(self.model, path, ask, self.name)
 
-    def again(self, frame, threshold, mm, layers, alpha, seen):
-        "Analyse the image that is shown once more, with another frame, threshold or scale"
+    def again(self, frame, threshold, mm, layers, alpha, place, seen):
+        """Analyse the image that was shown when this was asked, with another frame, threshold or scale
+
+        A reader may have turned to another picture while the network ran: that one stays as it is.
+        """
+        seen = seen if isinstance(seen, Seen) else Seen()
         r = None
         try:
-            r = seen.now() if isinstance(seen, Seen) else Seen().now()
+            seen.now()
+            r = seen.asked(place)
+            if r is None:
+                return self._answer()
             new = self._analysed(str(r.path), Ask(int(frame), self._exact(threshold), mm))
         except TOLD as e:
             told = _alert(e, r and r.path)
             return self._unchanged(told) if r and r.path.exists() else self._nothing(told)
         _forget([r])
         results = [new if one is r else one for one in seen.results]
-        return self._page(Seen(results, seen.at), layers, alpha, kept=('file', 'frame', 'threshold', 'mm'))
+        seen = replace(seen, results=results)
+        return self._page(seen, layers, alpha, kept=('file', 'frame', 'threshold', 'mm'))
 
     def pick(self, layers, alpha, seen, number):
         "Show another result of the strip"
         if not isinstance(seen, Seen) or not 0 <= number < len(seen.results):
             return self._nothing(_alert(BusisegError('the image', 'is no longer here', 'give it again'), ''))
-        return self._page(Seen(seen.results, number), layers, alpha, kept=('file',))
+        return self._page(replace(seen, at=number), layers, alpha, kept=('file',))
 
     def save(self, key, layers, alpha, seen):
         "The path of a file that is made when it is asked for"
@@ -843,6 +861,7 @@ def make_app(model, # `UNet`
     do = Events(gr, model, name)
     with gr.Blocks(title='Breast-ultrasound segmentation', analytics_enabled=False) as page:
         state = gr.State(None)
+        place = gr.Textbox('', visible=False)
         _head(gr, describe(model, name), max_mb)
         file = gr.File(label='Images', height=150, file_count='multiple', elem_id='file')
         tries = gr.Dataset(components=[gr.Image(visible=False)], samples=[[s] for s in samples], type='index',
@@ -863,8 +882,8 @@ def make_app(model, # `UNet`
             ready, made = _downloads(gr)
             _trusted(gr, model, folder)
         parts = dict(alert=message, seen=state, result=result, title=title, frame=frame, strip=strip, **ready,
-                     canvas=canvas, lesions=rows, seg=made['seg'][0], file=file, point=named,
-                     threshold=threshold, mm=mm)
+                     canvas=canvas, lesions=rows, seg=made['seg'][0], file=file,
+                     threshold=threshold, mm=mm, place=place)
         outputs = [parts[part] for part in PARTS]
         alone = dict(api_visibility='private', concurrency_limit=1, concurrency_id='network')
         run = dict(outputs=outputs, **alone)
@@ -880,8 +899,11 @@ def make_app(model, # `UNet`
         last = dict(**run, trigger_mode='always_last')  # and of many moves of a slider the last one
         file.upload(do.show, [file, *look, *ask, state], **shown, show_progress_on=file)
         tries.click(example, [tries, *look, *ask, state], **shown, show_progress_on=file)
-        once_more = dict(fn=do.again, inputs=[frame, *ask, *look, state], **last, show_progress_on=canvas)
+        question = [frame, *ask, *look, place, state]
+        once_more = dict(fn=do.again, inputs=question, **last, show_progress_on=canvas)
         gr.on([frame.release, threshold.release, mm.submit], **once_more)
+        threshold.change(lambda t: point_at(do.points, t), threshold, named, trigger_mode='always_last',
+                         api_visibility='private', show_progress='hidden')
         choose = named.input(lambda name: round(do.points.get(name, 0.), 2), named, threshold,
                              trigger_mode='always_last', api_visibility='private')
         choose.then(**once_more)

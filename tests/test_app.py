@@ -534,6 +534,28 @@ def test_the_last_picture_asked_while_the_network_runs_is_shown(page, served):
     assert 'case 3.png' in page.inner_text('.title')
 
 
+def turn_to(page, number):
+    "Show a picture of the strip"
+    page.locator('#strip button.thumbnail-lg').nth(number - 1).click()
+    shows(page, f'case {number}.png')
+
+
+def test_a_threshold_asked_of_one_picture_does_not_reach_the_next(page, served, tmp_path):
+    turn_to(page, 1)
+    before = reported(page, tmp_path, 'case 1')['threshold']
+    turn_to(page, 3)
+    with network_held(served):
+        ask_threshold(page, .5)
+        ask_threshold(page, 1)
+        page.locator('#strip button.thumbnail-lg').nth(0).click()
+    shows(page, 'case 1.png')
+    turn_to(page, 3)
+    none_found(page)
+    shows_point(page, 'low false alarms')
+    turn_to(page, 1)
+    assert before < 1 and reported(page, tmp_path, 'case 1')['threshold'] == before
+
+
 IDS = """() => {
   const ids = [];
   for (let e = document.activeElement; e; e = e.parentElement) if (e.id) ids.push(e.id);

@@ -181,7 +181,7 @@ def test_no_file_of_another_user(served, user):
         text = get(url, path)[1]
         assert 'Miller' not in text and mask.parent.name not in text.replace(path.split('=')[-1], ''), path
     # B's own session holds nothing, whatever B sends as state
-    assert 'is no longer here' in b.do('release', 1, 0, None, LAYERS, 35, {'path': str(mask)})[0]
+    assert 'is no longer here' in b.do('release', 1, 0, None, LAYERS, 35, '', {'path': str(mask)})[0]
     assert b.do('input', LAYERS, 90, first)[0].keys() == {'__type__'}
     assert get(url, f'/gradio_api/file={tmp}/result-00000000/{mask.name}')[0] == 403
     assert get(url, f'/gradio_api/file={mask}')[0] == 403
