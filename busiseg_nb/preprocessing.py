@@ -301,6 +301,9 @@ class Augment:
     sharpen:float=0. # share of the tiles that are sharpened, each by an amount of its own
     local:float=0. # share of the tiles whose contrast is made more alike from place to place
     contrast:float=0. # log of the factor by which gray values move from their mean, at most, either way
+    stretch:float=0. # log of height by width of what a window shows, at most, either way
+    shear:float=0. # how far a row moves to the side by each row of depth, at most, either way
+    bend:float=0. # standard deviation of a smooth displacement, as a share of half a window
 
     def __call__(self, x, # (n,C,H,W) uint8
                  y, # (n,H,W) uint8 classes
@@ -313,7 +316,12 @@ class Augment:
         views = affine_views(extent, self.size/h, g, self.zoom, self.rotate, self.flip)
         if self.clear:
             views = self.away(views, y, extent, g)
-        grid = F.affine_grid(views, (n, 1, self.size, self.size), align_corners=False).to(x.device)
+        if self.stretch or self.shear:
+            views = self.skew(views, g)
+        grid = F.affine_grid(views, (n, 1, self.size, self.size), align_corners=False)
+        if self.bend:
+            grid = grid + self.bend*self.field(n, 6, g, 2).movedim(1, -1)
+        grid = grid.to(x.device)
         x = F.grid_sample(x.float()/255, grid, align_corners=False)
         y = F.grid_sample(y[:, None].float(), grid, mode='nearest', align_corners=False)[:, 0].to(torch.uint8)
         return self.light(x, g).clamp(0, 1).contiguous(memory_format=torch.channels_last), y
@@ -358,11 +366,19 @@ class Augment:
         chosen = torch.rand(n, generator=g) < self.clear
         return torch.where(chosen[:, None, None], torch.stack(tries)[best, torch.arange(n)], views)
 
-    def field(self, n, cells, g):
-        "(n,1,S,S) random values of standard deviation about 1, smooth between `cells` points a side"
+    def skew(self, views, g):
+        "`views`, each stretched one way, pressed the other, and sheared"
+        import torch
+        def u(): return 2*torch.rand(len(views), generator=g) - 1
+        wide = torch.exp(self.stretch*u()/2)
+        shape = torch.stack([wide, self.shear*u(), torch.zeros(len(views)), 1/wide], 1).view(-1, 2, 2)
+        return torch.cat([views[..., :2] @ shape, views[..., 2:]], 2)
+
+    def field(self, n, cells, g, of=1):
+        "(n,of,S,S) random values of standard deviation about 1, smooth between `cells` points a side"
         import torch
         import torch.nn.functional as F
-        coarse = torch.randn((n, 1, cells, cells), generator=g)
+        coarse = torch.randn((n, of, cells, cells), generator=g)
         return F.interpolate(coarse, size=(self.size, self.size), mode='bilinear', align_corners=False)
 
     def shares(self, x, some, g):

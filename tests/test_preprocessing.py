@@ -355,7 +355,8 @@ def batch(n=6, size=96, seed=0):
     return x, y, torch.ones(n, 2), g
 
 
-EFFECTS = dict(clear=.5, shade=.2, speckle=.12, blur=.4, marks=.5, sharpen=.5, local=.5, contrast=.5)
+EFFECTS = dict(clear=.5, shade=.2, speckle=.12, blur=.4, marks=.5, sharpen=.5, local=.5, contrast=.5,
+               stretch=.5, shear=.2, bend=.05)
 
 
 @pytest.mark.parametrize('effects', [{}, *({k: v} for k, v in EFFECTS.items()), EFFECTS])
@@ -390,3 +391,35 @@ def test_clear_windows_show_less_lesion():
         return Augment(64, clear=share)(x, y, extent, g)[1].bool().sum()
     shown = lesion(0), lesion(1)
     assert shown[1] < .5*shown[0]
+
+
+STILL = dict(zoom=(1, 1), rotate=0, flip=0, gain=0, gamma=0, noise=0)
+
+
+def square(n=64, size=96):
+    "Images with a bright square in the middle, their classes, and how much of each is image"
+    y = torch.zeros(n, size, size, dtype=torch.uint8)
+    y[:, 36:60, 36:60] = 1
+    return y[:, None]*255, y, torch.ones(n, 2), torch.Generator().manual_seed(0)
+
+
+@pytest.mark.parametrize('effects', [{'stretch': .6}, {'shear': .2}, {'bend': .03}])
+def test_another_shape_is_that_of_image_and_mask(effects):
+    a, b = Augment(96, **STILL, **effects)(*square())
+    sure = (a[:, 0] < .25) | (a[:, 0] > .75)           # between them lie the edges
+    assert sure.float().mean() > .95 and torch.equal((a[:, 0] > .5)[sure], (b == 1)[sure])
+    assert (b.sum((1, 2)).float() - 24*24).abs().max() < .25*24*24, 'about as much lesion as before'
+    assert len({one.numpy().tobytes() for one in a}) == len(a), 'each in its own way'
+
+
+def test_stretched_windows_are_as_wide_by_their_height_as_asked_for():
+    b = Augment(96, **STILL, stretch=.6)(*square())[1].bool()
+    ratio = torch.log(b.any(1).sum(1)/b.any(2).sum(1))
+    assert -.6 - .1 < ratio.min() < -.4 and .4 < ratio.max() < .6 + .1
+
+
+def test_sheared_rows_move_to_the_side_with_depth():
+    b = Augment(96, **STILL, shear=.2)(*square())[1].bool()
+    assert (b.sum(2).amax(1) - 24).abs().max() <= 1, 'a row is as long as before'
+    moved = [one[36].float().argmax() - one[59].float().argmax() for one in b]
+    assert max(moved) in (3, 4, 5) and min(moved) in (-3, -4, -5)
