@@ -124,6 +124,15 @@ PROFILES = {
     'lite-tiles': replace(_WINDOWS, train_resize=None),  # seven times the steps of 'lite'
     'lite-tiles-equal': replace(_WINDOWS, train_resize=None, draw=_SEVENTH),  # as many as 'lite'
     'shipped': _SHIPPED,
+    'shipped-256': replace(  # stands beside the network of 'shipped'
+        _SHIPPED,
+        split='shipped',
+        tile=256,
+        resize=256,
+        train_resize=256,
+        window=192,
+        effects=dict(_SHIPPED.effects, stretch=.4, shear=.1, bend=.02),
+    ),
     'continued': replace(_SHIPPED, split='start', lr=5e-4, epochs=6, augment=(.4, 1.4)),
     'own': replace(
         _SMALL,
