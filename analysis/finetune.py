@@ -62,8 +62,7 @@ def verdict(budgets):
 def untrained(model):
     "The same network with random weights"
     config = {key: value for key, value in model.config.items() if key in CONFIG}
-    alone = {'members': 1, 'sides': None}        # as a start goes on with one
-    return UNet(**{**config, **alone, 'encoder_weights': None})
+    return UNet(**{**config, 'encoder_weights': None, 'members': 1})    # as a start goes on with one
 
 
 def train_once(data, folder, name, which, args, epochs):

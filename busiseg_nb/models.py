@@ -78,7 +78,6 @@ class About:
     resize:object=None # working size: None, the longer side in pixels, or (height, width)
     meta:dict=None # free notes
     members:int=1 # networks of this form, whose probabilities are averaged
-    sides:list=None # side at which each of them sees a tile, pixels; None: all at `tile_size`
 
 
 def mean_logits(several, # tensors (N,C,H,W) of logits; one channel is the binary form
@@ -114,9 +113,8 @@ class UNet(smp.Unet):
         self.class_names = list(about.class_names or class_names_for(classes))
         self.tile_size, self.resize, self.meta = about.tile_size, about.resize, dict(about.meta or {})
         form = encoder_name, None, in_channels, classes, decoder_channels, input_norm
-        sides = about.sides or [about.tile_size]*about.members
-        alone = {**vars(about), 'members': 1, 'sides': None}
-        self.others = nn.ModuleList(UNet(*form, **{**alone, 'tile_size': side}) for side in sides[1:])
+        alone = {**vars(about), 'members': 1}
+        self.others = nn.ModuleList(UNet(*form, **alone) for _ in range(about.members - 1))
         self.to(memory_format=torch.channels_last)     # what convolutions want, see notebooks 05 and 10
 
     @property
@@ -124,33 +122,18 @@ class UNet(smp.Unet):
         "How many networks it holds: see `ensemble`"
         return 1 + len(self.others)
 
-    @property
-    def sides(self) -> list:
-        "Side at which each network sees a tile, pixels; None where all see it as it is"
-        sides = [self.tile_size, *(net.tile_size for net in self.others)]
-        return sides if len(set(sides)) > 1 else None
-
-    def _asked(self, net, x):
-        "Logits of another network, which may see the tiles at a size of its own"
-        if net.tile_size == self.tile_size:
-            return net(x)
-        size = [max(32, round(n*net.tile_size/self.tile_size/32)*32) for n in x.shape[-2:]]
-        z = net(F.interpolate(x, size, mode='bilinear'))
-        return F.interpolate(z, x.shape[-2:], mode='bilinear')
-
     def forward(self, x):
         x = x.float()/255 if x.dtype == torch.uint8 else x
         own = super().forward(self.input_norm(x))
         if self.training or not self.others:
             return own
-        return mean_logits([own, *(self._asked(net, x) for net in self.others)])
+        return mean_logits([own, *(net(x) for net in self.others)])
 
 
 def _form(net):
     "What two networks must have in common to be averaged"
     shapes = {name: tuple(t.shape) for name, t in net.state_dict().items()}
-    per_tile = net.tile_size if net.resize is None else (torch.tensor(net.resize)/net.tile_size).tolist()
-    return shapes, net.input_norm.kind, net.class_names, net.resize is None, per_tile
+    return shapes, net.input_norm.kind, net.class_names, net.tile_size, net.resize
 
 
 def ensemble(nets, # `UNet`s of one form; the first has the notes
@@ -442,7 +425,7 @@ def save_model(model:UNet, # trained or not
     "Save weights and configuration with smp's `save_pretrained`"
     model = copy.deepcopy(uncompiled(model)).cpu().to(memory_format=torch.contiguous_format)
     model.meta.update(meta)
-    own = ('class_names', 'tile_size', 'resize', 'meta', 'members', 'sides', 'encoder_weights')
+    own = ('class_names', 'tile_size', 'resize', 'meta', 'members', 'encoder_weights')
     model.config.update({key: getattr(model, key) for key in own})
     if half:
         for p in model.parameters():
@@ -468,11 +451,6 @@ def _all_within(low, high, number=None):
     return check
 
 
-def _is_side(value):
-    "Whether a tile can have this side"
-    return isinstance(value, int) and 32 <= value <= 4096 and value % 32 == 0
-
-
 def _are_names(value):
     "Whether these are different names that one can print"
     good = all(isinstance(n, str) and n.isprintable() and 0 < len(n) <= 80 for n in value)
@@ -489,10 +467,9 @@ CONFIG = { # key of a saved configuration: what it may be
     'decoder_channels': Setting((list, tuple), _all_within(1, 4096, 5)),
     'input_norm':       Setting((str,), lambda value: value in NORMS),
     'class_names':      Setting((list, _NONE), _are_names),
-    'tile_size':        Setting((int,), _is_side),
+    'tile_size':        Setting((int,), lambda value: 32 <= value <= 4096 and value % 32 == 0),
     'resize':           Setting((int, list, tuple, _NONE), _all_within(32, 8192, 2)),
     'members':          Setting((int,), _all_within(1, 16)),
-    'sides':            Setting((list, _NONE), lambda value: all(map(_is_side, value))),
     'meta':             Setting((dict, _NONE), lambda value: True)}
 
 
@@ -508,9 +485,7 @@ def _check_config(path):
             fail(path, f'has a bad value for {key} ({str(value)[:60]!r})', 'save the model again')
     within = all(value is None or CONFIG[key].allows(value) for key, value in config.items())
     names = config.get('class_names')
-    sides, first = config.get('sides'), (config.get('members', 1), config.get('tile_size', 256))
-    fits = not sides or (len(sides), sides[0]) == first
-    if not within or not fits or (names is not None and len(names) != max(2, config.get('classes', 1))):
+    if not within or (names is not None and len(names) != max(2, config.get('classes', 1))):
         fail(path, 'has values outside what a model can have', 'save the model again')
     return config
 

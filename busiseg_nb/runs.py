@@ -295,7 +295,7 @@ def start_model(
         net = build_model(model, None, **kw)
     else:
         known = {k: v for k, v in source.config.items() if k in CONFIG}
-        net = UNet(**{**known, **kw, 'encoder_weights': None, 'meta': {}, 'members': 1, 'sides': None})
+        net = UNet(**{**known, **kw, 'encoder_weights': None, 'meta': {}, 'members': 1})
     taken, new, unused = take_over(net, source)
     parameters = dict(net.named_parameters())
     if not any(k in parameters for k in taken):

@@ -57,9 +57,8 @@ KEPT = ('name', 'profile', 'model', 'encoder_weights', 'split', 'config', 'data'
         'split_sha256', 'training', 'convention', 'provenance')     # of the run
 COST = 0.01     # of mean lesion Dice, that a lesion less missed may cost
 
-BESIDE = """ Beside it stands a second network, made by `{command}`: the weights of epoch
-  {training[best_epoch]} of {training[epochs]}, averaged with those of the last. It sees images at {resize}
-  pixels. The answer is the mean of the probabilities of both."""
+BESIDE = """ Beside it stands a second network, made by `{1}`: the weights of epoch {0[best_epoch]} of
+  {0[epochs]}, averaged with those of the last. The answer is the mean of the probabilities of both."""
 
 TORN = """ The list of BUS-BRA's patients who are copies of others is newer than this split: by it {} of the
   validation images and {} of the test images are of a patient who is in training too."""
@@ -109,7 +108,6 @@ def options():
     parser.add_argument('run', type=Path, nargs='?')
     parser.add_argument('--again', action='store_true', help='only score the model that ships once more')
     parser.add_argument('--beside', type=Path, help='a finished run, whose network joins those that ship')
-    parser.add_argument('--keep', type=int, default=16, help='with --beside: how many that ship stay')
     parser.add_argument('--data', default=os.environ.get('BUSI_ROOT'), help='the first data set of the run')
     parser.add_argument('--also', nargs='*', default=[], help='its further data sets')
     parser.add_argument('--test', nargs='*', default=[], help='data sets that the run has not seen')
@@ -362,11 +360,6 @@ def beginning(model, begun):
     return f'The encoder began with {f"weights of {weights}" if weights else "random weights"}.'
 
 
-def standing(one, model):
-    "What the card says of a network beside the first"
-    return BESIDE.format(**{'resize': model.resize, **one, 'command': as_typed(one['command'])})
-
-
 def card(run, model, tested, size):
     "The model card, in Markdown"
     other, others = run['averaged_with'], run.get('beside', [])
@@ -380,7 +373,7 @@ def card(run, model, tested, size):
     tables.append(SUBGROUPS.format('\n\n'.join(parts)))
     text = CARD.format(
         what=f'{model.members} U-Nets' if model.members > 1 else 'A U-Net',
-        beside=''.join(standing(one, model) for one in others),
+        beside=''.join(BESIDE.format(one['training'], as_typed(one['command'])) for one in others),
         encoder=model.encoder_name.removeprefix('tu-').removeprefix('timm-'),
         parameters=count_parameters(model)[0],
         size=size / 1e6,
@@ -428,13 +421,11 @@ def with_another(args):
     model = load_model(args.out)
     for bias in biases(model):
         bias[0] += model.meta['background_offset']
-    model.others = model.others[:args.keep - 1]
     last = average(load_model(args.beside/'best'), load_model(args.beside/'last'))
     beside = {'name': run['name'], 'training': run['training'], 'command': run['provenance']['command'],
-              'averaged_with': 'the last epoch', 'resize': last.resize}
+              'averaged_with': 'the last epoch'}
     kept = {k: known[k] for k in (*KEPT, 'begun', 'averaged_with')}
-    others = known.get('beside', [])[:args.keep - 1]
-    return ensemble([model, last]), {**kept, 'beside': [*others, beside]}
+    return ensemble([model, last]), {**kept, 'beside': [*known.get('beside', []), beside]}
 
 
 def ship(args, folder, several, split, source):

@@ -1,5 +1,4 @@
 "ONNX export and the three predictors: parity with torch, the agreement of bfloat16, and files from strangers"
-import copy
 import json
 import subprocess
 import sys
@@ -84,19 +83,6 @@ def test_an_ensemble_is_exported_whole(model, onnx_file, tiles, tmp_path):
     wanted = sum(TorchPredictor(net, bf16=False).predict_tiles(tiles) for net in (model, other))/2
     np.testing.assert_allclose(p, wanted, atol=1e-5)
     assert weights_id(both) != weights_id(model)
-
-
-def test_an_exported_ensemble_sees_the_tiles_at_both_sizes(model, onnx_file, tiles, tmp_path):
-    big = copy.deepcopy(model)
-    big.resize = 64
-    small = build_model('tu-mobilenetv3_small_050', in_channels=1, **{**SMALL, 'tile_size': 32, 'resize': 32})
-    both, alike = (ensemble([big, small]) for _ in range(2))
-    alike.others[0].tile_size = 64
-    net = OnnxPredictor(export_onnx(both, tmp_path/'both.onnx'))
-    wanted = TorchPredictor(both, bf16=False).predict_tiles(tiles)
-    np.testing.assert_allclose(net.predict_tiles(tiles), wanted, atol=1e-5)
-    assert np.abs(TorchPredictor(alike, bf16=False).predict_tiles(tiles) - wanted).max() > 1e-3
-    assert weights_id(both) != weights_id(alike)
 
 
 def test_bf16_keeps_the_classes(model, tiles):

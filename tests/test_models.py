@@ -243,29 +243,6 @@ def test_an_ensemble_of_the_binary_form():
     assert (probabilities(ensemble(nets)) - sum(map(probabilities, nets))/2).abs().max() < 1e-6
 
 
-def at_its_side(net, x, side):
-    "Probabilities of a network that sees images at another size, brought back to theirs"
-    small = F.interpolate(x.float()/255, side, mode='bilinear')
-    with torch.no_grad():
-        return F.interpolate(net(small), x.shape[-2:], mode='bilinear').softmax(1)
-
-
-@pytest.fixture(scope='module')
-def two_sides():
-    "Two networks, the second for tiles of half the size"
-    nets = [build_model(TINY, None, tile_size=side, resize=2*side, **NARROW).eval() for side in (64, 32)]
-    return nets, ensemble(nets)
-
-
-def test_each_network_of_an_ensemble_sees_the_image_at_its_own_size(two_sides, tmp_path):
-    nets, both = two_sides
-    wanted = (probabilities(nets[0]) + at_its_side(nets[1], X, (32, 64)))/2      # 48 is no multiple of 32
-    assert both.sides == [64, 32] and both.tile_size == 64
-    assert (probabilities(both) - wanted).abs().max() < 1e-6
-    again = load_model(save_model(both, tmp_path/'m'))
-    assert again.sides == [64, 32] and torch.equal(probabilities(again), probabilities(both))
-
-
 def test_an_ensemble_is_saved_as_one_model(three, tmp_path):
     model = load_model(save_model(ensemble(three), tmp_path/'m'))
     assert model.members == 3 and read_json(tmp_path/'m'/'config.json')['members'] == 3
@@ -310,9 +287,7 @@ def saved(tmp_path_factory):
     ('resize', [64, 64.5], 'outside'), ('resize', 'big', 'bad value'), ('class_names', ['a', 'b'], 'outside'),
     ('class_names', ['a', 'a', 'b'], 'outside'), ('class_names', ['a', 'b\n', 'c'], 'outside'),
     ('class_names', ['a', 'b', 3], 'outside'), ('meta', [], 'bad value'), ('members', 0, 'outside'),
-    ('members', 17, 'outside'), ('members', '2', 'bad value'), ('members', 2, 'does not fit'),
-    ('sides', [64, 32], 'outside'), ('sides', [33], 'outside'), ('sides', ['64'], 'outside'),
-    ('sides', [96], 'outside'), ('sides', 64, 'bad value')])
+    ('members', 17, 'outside'), ('members', '2', 'bad value'), ('members', 2, 'does not fit')])
 def test_configurations_are_checked(saved, tmp_path, key, value, line):
     config = read_json(saved/'config.json')
     assert key in CONFIG
