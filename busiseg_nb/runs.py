@@ -124,7 +124,7 @@ PROFILES = {
     'lite-tiles': replace(_WINDOWS, train_resize=None),  # seven times the steps of 'lite'
     'lite-tiles-equal': replace(_WINDOWS, train_resize=None, draw=_SEVENTH),  # as many as 'lite'
     'shipped': _SHIPPED,
-    'shipped-256': replace(  # stands beside the network of 'shipped'
+    'shipped-256': replace(  # tells normal images apart less well than 'shipped'
         _SHIPPED,
         split='shipped',
         tile=256,
