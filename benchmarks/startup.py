@@ -1,12 +1,13 @@
 """Cold start: what `busiseg predict` of one phantom image costs, and where its time goes.
 
-    python benchmarks/startup.py --as after --json results/benchmarks/startup.json
+    python benchmarks/startup.py --as 'two networks' --json results/benchmarks/startup.json
 
 Every run is a process of its own, so nothing is loaded before it; the files of the libraries are in the
 system's cache from the second run on. Wall time depends on what else the machine does (its load is recorded),
 processor time hardly: read that where both are given, and of the imports, which are wall time, read the
-shares. The file holds two measurements, 'before' and 'after'; a run replaces one of them and keeps the other.
-With --checkout FOLDER another checkout is measured (`git worktree add FOLDER COMMIT`), so that both can be
+shares. The file holds three measurements: 'before' is version 0.1, 'after' the first network that started
+without PyTorch, 'two networks' what ships now; a run replaces one of them and keeps the others.
+With --checkout FOLDER another checkout is measured (`git worktree add FOLDER COMMIT`), so that two can be
 taken on the same quiet machine.
 """
 import argparse
@@ -21,6 +22,7 @@ from statistics import median
 
 ROOT = Path(__file__).resolve().parent.parent
 LINE = re.compile(r'^import time: +(\d+) \| +\d+ \| +(\S+)', re.MULTILINE)
+NAMES = 'before', 'after', 'two networks'
 COMMANDS = {'predict': ['-m', 'busiseg_nb.cli', 'predict'],
             'help': ['-m', 'busiseg_nb.cli', '--help'],
             'python alone': ['-c', 'pass']}
@@ -95,8 +97,7 @@ def phantom(folder):
 
 def parse():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--as', dest='name', choices=('before', 'after'), default='after',
-                        help='which of the two to write')
+    parser.add_argument('--as', dest='name', choices=NAMES, default=NAMES[-1], help='which to write')
     parser.add_argument('--checkout', type=Path, default=ROOT,
                         help='the checkout to measure; default this one')
     parser.add_argument('--runs', type=int, default=5)

@@ -1,5 +1,6 @@
 "ONNX export and the three predictors: parity with torch, the agreement of bfloat16, and files from strangers"
 import json
+import shutil
 import subprocess
 import sys
 from importlib.resources import files
@@ -246,14 +247,24 @@ def test_inference_takes_a_predictor(model, onnx_file):
                      predict_proba(model, img, overlap=.5, bf16=False))[0] <= 1e-4
 
 
+@pytest.fixture(scope='module')
+def measured(model, onnx_file, tmp_path_factory):
+    "A folder with a model and the cache in which it was measured, and the lines that were said"
+    folder, said = tmp_path_factory.mktemp('measured'), []
+    save_model(model, folder/'m')
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv('BUSISEG_CACHE', str(folder/'cache'))
+        fastest(folder/'m', said.append)
+    return folder, said
+
+
 @pytest.fixture
-def cached(model, onnx_file, tmp_path, monkeypatch):
+def cached(measured, tmp_path, monkeypatch):
     "A model folder, measured in a cache of its own: its folder and the lines that were said"
+    folder, said = measured
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     monkeypatch.setenv('BUSISEG_CACHE', str(tmp_path/'cache'))
-    save_model(model, tmp_path/'m')
-    said = []
-    fastest(tmp_path/'m', said.append)
-    return tmp_path/'m', said
+    return tmp_path/'m', [*said]
 
 
 def change_note(folder, **changes):
