@@ -770,7 +770,7 @@ class Events:
         seen = seen if isinstance(seen, Seen) else Seen()
         r = None
         try:
-            seen.now()
+            seen.now()          # an error where there is nothing any more
             r = seen.asked(place)
             if r is None:
                 return self._answer()
