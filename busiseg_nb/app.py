@@ -647,7 +647,8 @@ class Seen:
         return f'{self.key} {number}'
 
     def asked(self, place):
-        "The result that a question is about, or None where other files have come since"
+        "The result that a question is about, None where other files have come since; `BusisegError` as `now`"
+        self.now()
         return next((r for i, r in enumerate(self.results) if self.place(i) == place), None)
 
     def now(self):
@@ -655,6 +656,10 @@ class Seen:
         if not self.results:
             fail('the image', 'is no longer here', 'give it again')
         return self.results[self.at]
+
+def _seen(state):
+    "What a visitor has before him: nothing, where his browser sent something else"
+    return state if isinstance(state, Seen) else Seen()
 
 def _forget(results):
     "Remove the files of results"
@@ -680,10 +685,8 @@ class Events:
 
     def draw(self, layers, alpha, seen):
         "The picture with other layers or another opacity"
-        if not isinstance(seen, Seen):
-            return self.gr.skip()
         try:
-            return self._drawn(seen.now(), layers, alpha)
+            return self._drawn(_seen(seen).now(), layers, alpha)
         except BusisegError:
             return self.gr.skip()
 
@@ -740,7 +743,7 @@ class Events:
 
     def show(self, paths, layers, alpha, threshold, mm, seen):
         "Analyse the files that were dropped, pasted or chosen"
-        _forget(seen.results if isinstance(seen, Seen) else ())
+        _forget(_seen(seen).results)
         paths = [paths] if isinstance(paths, str) else paths or ['']
         seen, alerts = Seen(), []
         for path in paths[:MOST_FILES]:
@@ -767,10 +770,8 @@ class Events:
 
         A reader may have turned to another picture while the network ran: that one stays as it is.
         """
-        seen = seen if isinstance(seen, Seen) else Seen()
-        r = None
+        seen, r = _seen(seen), None
         try:
-            seen.now()          # an error where there is nothing any more
             r = seen.asked(place)
             if r is None:
                 return self._answer()
@@ -785,13 +786,13 @@ class Events:
 
     def pick(self, layers, alpha, seen, number):
         "Show another result of the strip"
-        if not isinstance(seen, Seen) or not 0 <= number < len(seen.results):
+        if not 0 <= number < len(_seen(seen).results):
             return self._nothing(_alert(BusisegError('the image', 'is no longer here', 'give it again'), ''))
         return self._page(replace(seen, at=number), layers, alpha, kept=('file',))
 
     def save(self, key, layers, alpha, seen):
         "The path of a file that is made when it is asked for"
-        r = seen.now() if isinstance(seen, Seen) else Seen().now()
+        r = _seen(seen).now()
         job = Job(self.model, r, self._drawn(r, layers, alpha), self._drawn(r, [], 0))
         return str(SAVES[key][1](job))
 

@@ -357,6 +357,7 @@ def batch(n=6, size=96, seed=0):
 
 EFFECTS = dict(clear=.5, shade=.2, speckle=.12, blur=.4, marks=.5, sharpen=.5, local=.5, contrast=.5,
                stretch=.5, shear=.2, bend=.05)
+STILL = dict(zoom=(1, 1), rotate=0, flip=0, gain=0, gamma=0, noise=0)
 
 
 @pytest.mark.parametrize('effects', [{}, *({k: v} for k, v in EFFECTS.items()), EFFECTS])
@@ -371,7 +372,7 @@ def test_augmented_tiles(effects):
 
 def test_no_change_where_none_is_asked_for():
     x, y, extent, g = batch()
-    a, b = Augment(96, zoom=(1, 1), rotate=0, flip=0, gain=0, gamma=0, noise=0)(x, y, extent, g)
+    a, b = Augment(96, **STILL)(x, y, extent, g)
     assert torch.allclose(a, x/255, atol=1e-4) and torch.equal(b, y)
 
 
@@ -391,9 +392,6 @@ def test_clear_windows_show_less_lesion():
         return Augment(64, clear=share)(x, y, extent, g)[1].bool().sum()
     shown = lesion(0), lesion(1)
     assert shown[1] < .5*shown[0]
-
-
-STILL = dict(zoom=(1, 1), rotate=0, flip=0, gain=0, gamma=0, noise=0)
 
 
 def square(n=64, size=96):
