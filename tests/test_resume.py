@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
+import torch
 
 import tiny
 from busiseg_nb.core import BusisegError
@@ -97,3 +98,13 @@ def test_a_schedule_has_a_fixed_end(go):
     go('cycle', 1, schedule='one-cycle')
     with pytest.raises(BusisegError, match=r'was trained with other settings \(epochs\)'):
         go('cycle', 2, schedule='one-cycle')
+
+
+def test_a_run_of_another_version_is_not_taken_up(go):
+    "Its network may have layers that ours has not: one line says so"
+    path = go('older', 1, **CONSTANT).folder/'resume.pt'
+    saved = torch.load(path, weights_only=True)
+    saved['model']['encoder.conv_head.weight'] = torch.ones(1)
+    torch.save(saved, path)
+    with pytest.raises(BusisegError, match='was begun by another version, whose network has other layers'):
+        go('older', 2, **CONSTANT)
