@@ -57,8 +57,8 @@ KEPT = ('name', 'profile', 'model', 'encoder_weights', 'split', 'config', 'data'
         'split_sha256', 'training', 'convention', 'provenance')     # of the run
 COST = 0.01     # of mean lesion Dice, that a lesion less missed may cost
 
-BESIDE = """ Beside it stands a second network, made by `{1}`: the weights of epoch {0[best_epoch]} of
-  {0[epochs]}, averaged with those of the last. The answer is the mean of the probabilities of both."""
+BESIDE = """ Its probabilities are averaged with those of {}, made by {}."""
+MADE = '`{}` (epoch {} of {}, averaged with the last)'
 
 TORN = """ The list of BUS-BRA's patients who are copies of others is newer than this split: by it {} of the
   validation images and {} of the test images are of a patient who is in training too."""
@@ -360,6 +360,15 @@ def beginning(model, begun):
     return f'The encoder began with {f"weights of {weights}" if weights else "random weights"}.'
 
 
+def company(others):
+    "The networks that the first is averaged with, in a sentence"
+    if not others:
+        return ''
+    number = 'another network' if len(others) == 1 else f'{len(others)} other networks'
+    made = [(as_typed(o['command']), o['training']['best_epoch'], o['training']['epochs']) for o in others]
+    return BESIDE.format(number, ' and by '.join(MADE.format(*one) for one in made))
+
+
 def card(run, model, tested, size):
     "The model card, in Markdown"
     other, others = run['averaged_with'], run.get('beside', [])
@@ -373,7 +382,7 @@ def card(run, model, tested, size):
     tables.append(SUBGROUPS.format('\n\n'.join(parts)))
     text = CARD.format(
         what=f'{model.members} U-Nets' if model.members > 1 else 'A U-Net',
-        beside=''.join(BESIDE.format(one['training'], as_typed(one['command'])) for one in others),
+        beside=company(others),
         encoder=model.encoder_name.removeprefix('tu-').removeprefix('timm-'),
         parameters=count_parameters(model)[0],
         size=size / 1e6,
