@@ -437,6 +437,15 @@ def with_another(args):
     return ensemble([model, last]), {**kept, 'beside': [*known.get('beside', []), beside]}
 
 
+def put(model, folder, **notes):
+    "Write 16-bit weights and configuration into a folder that has other files too"
+    made = save_model(model, folder/'m', half=True, **notes)
+    for name in ('model.safetensors', 'config.json'):
+        os.chmod(made/name, 0o644)
+        (made/name).replace(folder/name)
+    shutil.rmtree(made)
+
+
 def ship(args, folder, several, split, source):
     "Choose on validation and write the weights into a folder: what is known before the test"
     model, result = with_another(args) if args.beside else of_run(args)
@@ -444,11 +453,7 @@ def ship(args, folder, several, split, source):
     notes, curve = chosen(records, histogram, split)
     notes['background_offset'] = leaning['offset']
     use = {'licence': 'Apache-2.0', 'use': 'research only, not for clinical use'}
-    save_model(model, folder/'m', half=True, run=result['name'], **use, **notes)
-    for name in ('model.safetensors', 'config.json'):
-        os.chmod(folder/'m'/name, 0o644)
-        (folder/'m'/name).replace(folder/name)
-    shutil.rmtree(folder/'m')
+    put(model, folder, run=result['name'], **use, **notes)
     shutil.copy(source/'split.json', folder/'split.json')
     write_csv(curve.round(5), folder/'operating_curve.csv')
     result |= {'leaning': leaning, **{k: v for k, v in notes.items() if k != 'familiar'}}
@@ -459,6 +464,7 @@ def ship(args, folder, several, split, source):
 def again(args, folder):
     "The model that ships, as it is, in a folder: what was known before the test"
     shutil.copytree(args.out, folder, dirs_exist_ok=True)
+    put(load_model(args.out), folder)
     return read_json(folder/'results.json')
 
 
