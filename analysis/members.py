@@ -20,6 +20,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.common import arguments, finish, write_result
+from busiseg_nb.core import fail
 from busiseg_nb.dataset import find_data
 from busiseg_nb.files import read_json
 from busiseg_nb.inference import predict_proba
@@ -32,6 +33,16 @@ from busiseg_nb.runs import group_names
 from busiseg_nb.splits import load_part
 
 LIMIT = {'default': .25}     # of normal images that may raise an alarm
+
+
+def networks(mean, runs, other):
+    "Those behind a mean; `BusisegError` where one was trained on the other data set"
+    found = []
+    for name in read_json(mean/'results.json')['members']:
+        if other.fingerprint in str(read_json(runs/name/'results.json')['data']):
+            fail(runs/name, f'was trained on {other.root}', 'give images that it has not seen')
+        found.append(load_model(runs/name/'last'))
+    return found
 
 
 def subsets(number):
@@ -114,8 +125,7 @@ def main():
     data, other = find_data(args.data), find_data(args.other)
     names, rows, areas, used = group_names(other.cases, other.groups), {}, {}, []
     for fold, mean in enumerate(args.means):
-        members = read_json(mean/'results.json')['members']
-        nets = [load_model(args.runs/name/'last') for name in members]
+        nets = networks(mean, args.runs, other)
         normal = [c for c in load_part(mean/'split.json', data) if c.label == 'normal']
         share = other.cases[fold::len(args.means)][:args.limit]
         used += share

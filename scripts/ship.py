@@ -179,26 +179,31 @@ def biases(model):
     return [net.segmentation_head[0].bias.data for net in (model, *model.others)]
 
 
+def widest(dice):    # offset -> mean lesion Dice, not rounded
+    "The largest offset that costs no more than `COST`"
+    return max(offset for offset, value in dice.items() if value >= max(dice.values()) - COST)
+
+
 def lean(model, split, several):
     """Lower the background's logit by what costs little Dice of the lesions on validation images
 
     Trained on few normal images and judged by overlap, a network may lean to either side; elsewhere a missed
     lesion costs more than a wide outline. The last layer's bias holds the offset, so nothing else changes."""
     began, tries, found = [float(bias[0]) for bias in biases(model)], {}, {}
-    def put(offset):
+    def told(scores):
+        return {name: round(value, 4) for name, value in scores.items()}
+    def lower(offset):
         for bias, value in zip(biases(model), began, strict=True):
             bias[0] = value - offset
 
     for offset in OFFSETS:
-        put(offset)
+        lower(offset)
         found[offset] = validated(model, split, several)
-        scores = score_records(found[offset][0], WATCHED)
-        tries[offset] = {name: round(value, 4) for name, value in scores.items()}
-        print('offset', offset, tries[offset], flush=True)
-    best = max(t['lesion_dice'] for t in tries.values())
-    offset = max(o for o, t in tries.items() if t['lesion_dice'] >= best - COST)
-    put(offset)
-    return {'offset': offset, 'tries': tries}, found[offset]
+        tries[offset] = score_records(found[offset][0], WATCHED)
+        print('offset', offset, told(tries[offset]), flush=True)
+    offset = widest({offset: scores['lesion_dice'] for offset, scores in tries.items()})
+    lower(offset)
+    return {'offset': offset, 'tries': {o: told(t) for o, t in tries.items()}}, found[offset]
 
 
 def chosen(records, histogram, split):

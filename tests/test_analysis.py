@@ -9,8 +9,10 @@ import pytest
 from busiseg_nb.core import BusisegError, seed_everything
 from busiseg_nb.dataset import find_data
 from busiseg_nb.inference import predict_proba
+from busiseg_nb.metrics import case_scores
 from busiseg_nb.models import build_model, load_model, save_model
 from busiseg_nb.phantom import make_phantom
+from busiseg_nb.preprocessing import load_case
 from busiseg_nb.splits import save_split, split_data
 from conftest import ROOT
 
@@ -123,3 +125,45 @@ def test_several_networks_are_averaged_and_none_has_seen_the_images(ensemble, tm
     assert set(pd.read_csv(out/'counts.csv').case) == tested
     with pytest.raises(BusisegError, match='fold3.*was trained on'):
         ensemble.unseen([runs[0], phantom_run(tmp_path/'fold3', data, 'fold3')], data)
+
+
+# ---- how many networks to average ----
+
+@pytest.fixture
+def members(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT/'analysis'))
+    import members
+    return members
+
+
+def test_numbers_of_networks_are_compared_on_the_same_draws(members):
+    "Lesions missed, lesions and Dice of three images, with one network and with two"
+    one, two = [[1, 1, 0.], [0, 1, .8], [0, 2, .7]], [[0, 1, .3], [0, 1, .9], [1, 2, .6]]
+    rows = {1: np.array(one), 2: np.array(two)}
+    out = members.summary(rows, {1: [.8, .9], 2: [.9, 1.]}, ['a', 'b', 'c'], 500)
+    assert [out[k]['lesions_missed'][0] for k in rows] == [.25, .25]
+    assert [out[k]['lesion_dice'][0] for k in rows] == [.5, .6]
+    assert [out[k]['roc_auc'] for k in rows] == [.85, .95]
+    difference = out[2]['difference']
+    value, low, high = difference['lesion_dice']
+    assert difference['lesions_missed'][0] == 0 and value == .1 and -.1 <= low < 0 < high <= .3
+    assert out[1]['difference'] == {}
+
+
+def test_every_subset_of_the_networks_is_averaged(members, tmp_path, monkeypatch):
+    "On phantoms: the scores of all networks together are those of their mean; trained on, they are refused"
+    seed_everything(0)
+    data = find_data(make_phantom(tmp_path/'phantom', (8, 6, 6), scale=.2))
+    other = find_data(make_phantom(tmp_path/'other', (3, 2, 1), scale=.2, seed=1))
+    runs = [phantom_run(tmp_path/kind, data, kind) for kind in ('fold1', 'fold1-3')]
+    (tmp_path/'mean').mkdir()
+    (tmp_path/'mean'/'results.json').write_text(json.dumps({'members': [run.name for run in runs]}))
+    nets = members.networks(tmp_path/'mean', tmp_path, other)
+    assert members.subsets(2) == [(0,), (1,), (0, 1)]
+    cases = [case for case in other.cases if case.label != 'normal']
+    found = members.records(nets, cases)
+    img, mask = load_case(cases[0])
+    both = sum(predict_proba(net, img) for net in nets)/2
+    assert found[0, 1][0] == case_scores(both, mask, cases[0].label)
+    with pytest.raises(BusisegError, match='fold1: was trained on .*phantom'):
+        members.networks(tmp_path/'mean', tmp_path, data)

@@ -7,6 +7,7 @@ import pytest
 
 from busiseg_nb.files import read_json
 from busiseg_nb.metrics import case_scores
+from busiseg_nb.models import count_parameters, load_model
 from busiseg_nb.predict import default_model
 from modules import script
 
@@ -50,3 +51,27 @@ def test_the_card_is_that_of_the_recorded_scores():
     tables = [ship.lesion_table(TESTED), ship.point_table(TESTED), *map(ship.subgroup_table, TESTED.values())]
     assert all(table in text for table in tables)
     assert re.sub(r'\s+', ' ', ship.limits(TESTED)) in re.sub(r'\s+', ' ', text)
+
+
+def test_an_offset_costs_what_the_unrounded_scores_say():
+    "Rounded to four digits 0.8 would cost a hundredth, which is allowed"
+    widest = script('ship').widest
+    assert widest({0.: .83984, .4: .8363, .8: .82976}) == .4
+    assert widest({0.: .83984, .4: .8363, .8: .82985}) == .8
+
+
+def test_the_card_names_every_network_beside_the_first():
+    company = script('ship').company
+    training = {'best_epoch': 10, 'epochs': 12}
+    made = [{'command': f'cli.py reproduce --seed {seed} --resume', 'training': training} for seed in (1, 3)]
+    assert company([]) == ''
+    assert 'another network, made by `busiseg reproduce --seed 1` (epoch 10 of 12' in company(made[:1])
+    both = r'2 other networks, made by `.*--seed 1` \(.*\) and by `.*--seed 3` \(.*last\)\.'
+    assert re.search(both, company(made))
+
+
+def test_the_card_counts_the_networks_and_their_parameters():
+    text, model = (default_model()/'README.md').read_text(encoding='utf-8'), load_model(default_model())
+    size = (default_model()/'model.safetensors').stat().st_size/1e6
+    assert f'{count_parameters(model)[0]:,} parameters, {size:.1f} MB' in text
+    assert len(read_json(default_model()/'results.json')['beside']) == model.members - 1
