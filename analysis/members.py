@@ -33,6 +33,7 @@ from busiseg_nb.runs import group_names
 from busiseg_nb.splits import load_part
 
 LIMIT = {'default': .25}     # of normal images that may raise an alarm
+KEYS = ('lesions_missed', 'lesion_dice')
 
 
 def networks(mean, runs, other):
@@ -111,9 +112,6 @@ def summary(rows, areas, groups, draws):
     return out
 
 
-KEYS = ('lesions_missed', 'lesion_dice')
-
-
 def main():
     parser = arguments(__doc__, 'results/analysis/members.json')
     parser.add_argument('means', type=Path, nargs='+', help='folders that ensemble.py made, one of each fold')
@@ -122,6 +120,8 @@ def main():
     parser.add_argument('--limit', type=int, help='use only so many other images of each fold')
     parser.add_argument('--bootstrap', type=int, default=2000)
     args = parser.parse_args()
+    if not args.data:
+        parser.error('--data: the folder of the data set is missing')
     data, other = find_data(args.data), find_data(args.other)
     names, rows, areas, used = group_names(other.cases, other.groups), {}, {}, []
     for fold, mean in enumerate(args.means):

@@ -150,7 +150,7 @@ def test_numbers_of_networks_are_compared_on_the_same_draws(members):
     assert out[1]['difference'] == {}
 
 
-def test_every_subset_of_the_networks_is_averaged(members, tmp_path, monkeypatch):
+def test_every_subset_of_the_networks_is_averaged(members, tmp_path):
     "On phantoms: the scores of all networks together are those of their mean; trained on, they are refused"
     seed_everything(0)
     data = find_data(make_phantom(tmp_path/'phantom', (8, 6, 6), scale=.2))

@@ -105,11 +105,12 @@ def test_lite_unet_is_saved_and_loaded(tmp_path):
     assert again.meta == net.meta and again.encoder_weights == 'imagenet' and again.input_norm.kind == 'half'
 
 
-def test_lite_unet_has_no_layer_without_a_use():
+@pytest.mark.parametrize('name', ['unet', 'resnext50', 'small', 'lite0', 'lite1', 'lite2'])
+def test_no_layer_is_without_a_use(name):
     "Of each parameter the loss has a gradient, and none is of the classifier"
-    net = build_model('lite0', None)
-    net(torch.randint(0, 256, (2, 1, 64, 64), dtype=torch.uint8)).square().mean().backward()
-    assert [name for name, p in net.named_parameters() if p.grad is None] == []
+    net = build_model(name, None)
+    net(torch.randint(0, 256, (2, net.in_channels, 64, 64), dtype=torch.uint8)).square().mean().backward()
+    assert [key for key, p in net.named_parameters() if p.grad is None] == []
     assert not CLASSIFIER & set(net.encoder.state_dict())
 
 
