@@ -16,7 +16,7 @@ from pathlib import Path
 os.environ.setdefault('OMP_NUM_THREADS', str(os.cpu_count() or 1))
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from benchmarks.common import finish
+from benchmarks.common import check_data, finish
 from busiseg_nb.core import fail
 from busiseg_nb.dataset import find_data
 from busiseg_nb.models import ensemble, load_model
@@ -47,8 +47,7 @@ def main():
     parser.add_argument('--data', default=os.environ.get('BUSI_ROOT'), help='folder; default BUSI_ROOT')
     parser.add_argument('--out', type=Path, required=True, help='folder to make: counts, scores and split')
     args = parser.parse_args()
-    if not args.data:
-        parser.error('--data: the folder of the data set is missing')
+    check_data(parser, args)
     check_unused(args.out)
     data = find_data(args.data)
     cases = unseen(args.runs, data)

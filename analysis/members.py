@@ -4,10 +4,10 @@
 
 Each fold of BUSI has four networks that were not trained on it (see ensemble.py), and none of them has seen
 the other data set. Of that each fold's networks predict a share of their own, so every image once. All
-subsets of one, two, three and four are averaged and scored at an operating point of their own: the lowest at
-which at most a quarter of the fold's normal images raise an alarm. So every number of networks is compared at
-the same alarms. The scores of one image are the mean over the subsets of that many; intervals are 95 %
-bootstrap intervals over patients, and differences are taken on the same draws (paired).
+subsets of one, two, three and four are averaged and scored at a default operating point of their own: the
+lowest at which at most a quarter of the fold's normal images raise an alarm. So every number of networks is
+compared at the same alarms. The scores of one image are the mean over the subsets of that many; intervals are
+95 % bootstrap intervals over patients, and differences are taken on the same draws (paired).
 """
 import os
 import sys
@@ -19,20 +19,19 @@ os.environ.setdefault('OMP_NUM_THREADS', str(os.cpu_count() or 1))
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from benchmarks.common import arguments, finish, write_result
+from benchmarks.common import arguments, check_data, finish, write_result
 from busiseg_nb.core import fail
 from busiseg_nb.dataset import find_data
 from busiseg_nb.files import read_json
 from busiseg_nb.inference import predict_proba
-from busiseg_nb.intervals import group_draws, percentiles
+from busiseg_nb.intervals import group_draws, triple
 from busiseg_nb.machine import thread_map
-from busiseg_nb.metrics import at, case_scores, choose_points, rank_auc, touched
+from busiseg_nb.metrics import SCORES, at, case_scores, choose_points, rank_auc, ratio, top_peak
 from busiseg_nb.models import load_model
 from busiseg_nb.preprocessing import load_case
 from busiseg_nb.runs import group_names
 from busiseg_nb.splits import load_part
 
-LIMIT = {'default': .25}     # of normal images that may raise an alarm
 KEYS = ('lesions_missed', 'lesion_dice')
 
 
@@ -63,53 +62,36 @@ def records(nets, cases):
     return {some: [one[some] for one in found] for some in subsets(len(nets))}
 
 
-def peak(record):
-    "The highest peak of an image's predicted lesions"
-    return max((lesion['peak'] for lesion in record['lesions']), default=0.)
-
-
 def image_scores(normal, other):
-    "(N,3) float64 of the other images: lesions missed, lesions, Dice; and the area under the ROC curve"
-    threshold = choose_points(normal, LIMIT)['default']
+    "(N,2,2) float64 of the other images: of each of `KEYS` what is divided, and by what; area under the ROC"
+    threshold = choose_points(normal)['default']
     kept = [at(record, peak=threshold) for record in other]
-    rows = [(len(r['truths']) - sum(touched(r)), len(r['truths']), r['dice']) for r in kept]
-    return np.array(rows), rank_auc([(peak(r), bool(r['truths'])) for r in normal + other])
+    rows = [[SCORES[name].function(record) for name in KEYS] for record in kept]
+    return np.array(rows, float), rank_auc([(top_peak(r), bool(r['truths'])) for r in normal + other])
 
 
 def fold_scores(nets, normal, other):
     "By number of networks: the mean over subsets of `image_scores`"
     normal, other = records(nets, normal), records(nets, other)
     scored = {some: image_scores(normal[some], other[some]) for some in normal}
-    sizes = range(1, len(nets) + 1)
     def mean(k, i):
         return np.mean([scores[i] for some, scores in scored.items() if len(some) == k], 0)
-    return {k: (mean(k, 0), float(mean(k, 1))) for k in sizes}
+    return {k: (mean(k, 0), float(mean(k, 1))) for k in range(1, len(nets) + 1)}
 
 
-def summed(rows, times):
-    "(2,n) float64 shares of lesions missed and mean Dice, images taken as often as each of n draws says"
-    return np.stack([times@rows[:, 0]/(times@rows[:, 1]), times@rows[:, 2]/times.sum(1)])
-
-
-def triple(value, draws):
-    "Value, low and high"
-    return [round(float(x), 5) for x in (value, *percentiles(draws))]
+def told(draws):
+    "By score: value, low and high of (1+n,2) values, the first of which is that of all images"
+    return {name: [round(x, 5) for x in triple(draws[:, i])] for i, name in enumerate(KEYS)}
 
 
 def summary(rows, areas, groups, draws):
     "Scores by number of networks, and the differences to one network less"
-    codes, picks = group_draws(groups, draws)
-    times, once = picks[:, codes].astype(float), np.ones((1, len(codes)))
-    value = {k: summed(some, once)[:, 0] for k, some in rows.items()}
-    drawn = {k: summed(some, times) for k, some in rows.items()}
-    out = {}
-    for k in rows:
-        scores = {name: triple(value[k][i], drawn[k][i]) for i, name in enumerate(KEYS)}
-        less = {} if k == 1 else {
-            name: triple(value[k][i] - value[k - 1][i], drawn[k][i] - drawn[k - 1][i])
-            for i, name in enumerate(KEYS)}
-        out[k] = {**scores, 'roc_auc': round(float(np.mean(areas[k])), 5), 'difference': less}
-    return out
+    codes, times = group_draws(groups, draws)
+    often = np.concatenate([np.ones((1, len(codes))), times[:, codes]])
+    drawn = {k: ratio(np.tensordot(often, some, 1)) for k, some in rows.items()}
+    less = {k: told(drawn[k] - drawn[k - 1]) for k in rows if k > 1}
+    area = {k: round(float(np.mean(some)), 5) for k, some in areas.items()}
+    return {k: {**told(drawn[k]), 'roc_auc': area[k], 'difference': less.get(k, {})} for k in rows}
 
 
 def main():
@@ -120,8 +102,7 @@ def main():
     parser.add_argument('--limit', type=int, help='use only so many other images of each fold')
     parser.add_argument('--bootstrap', type=int, default=2000)
     args = parser.parse_args()
-    if not args.data:
-        parser.error('--data: the folder of the data set is missing')
+    check_data(parser, args)
     data, other = find_data(args.data), find_data(args.other)
     names, rows, areas, used = group_names(other.cases, other.groups), {}, {}, []
     for fold, mean in enumerate(args.means):

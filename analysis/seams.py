@@ -23,7 +23,7 @@ import torch
 from tqdm.auto import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from benchmarks.common import arguments, finish, rotated, write_result
+from benchmarks.common import arguments, check_data, finish, rotated, write_result
 from busiseg_nb.dataset import find_data
 from busiseg_nb.files import read_json
 from busiseg_nb.inference import predict_proba, seam_discontinuity
@@ -143,8 +143,7 @@ def main():
     parser.add_argument('--ways', nargs='*', default=list(WAYS), choices=list(WAYS))
     parser.add_argument('--bootstrap', type=int, default=2000)
     args = parser.parse_args()
-    if not args.data:
-        parser.error('--data: the folder of the data set is missing')
+    check_data(parser, args)
     model, data = load_model(args.model), find_data(args.data)
     test = load_part(args.split, data, 'test')
     if args.limit:

@@ -17,7 +17,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from benchmarks.common import SHIPPED, arguments, finish, write_result
+from benchmarks.common import SHIPPED, arguments, check_data, finish, write_result
 from busiseg_nb.core import fail
 from busiseg_nb.dataset import find_data
 from busiseg_nb.files import read_json
@@ -67,8 +67,7 @@ def main():
     parser.add_argument('--model', default=str(SHIPPED), help='folder of a model; default the one that ships')
     parser.add_argument('--limit', type=int, help='use only so many images, for a trial')
     args = parser.parse_args()
-    if not args.data:
-        parser.error('--data: the folder of the data set is missing')
+    check_data(parser, args)
     model, data = load_model(args.model), find_data(args.data)
     if model.classes < 3:
         fail(args.model, 'is binary', 'give a model with three classes')

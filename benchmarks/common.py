@@ -27,6 +27,12 @@ def arguments(doc,       # docstring of the script: its first line is the help
     return parser
 
 
+def check_data(parser, args):
+    "End with status 2 where neither the command line nor BUSI_ROOT names a data set"
+    if not args.data:
+        parser.error('--data: the folder of the data set is missing')
+
+
 def data_beside():
     "The data set in the folder beside the project, or None"
     beside = ROOT.parent/'shared'/'data'/'Dataset_BUSI_with_GT'

@@ -10,9 +10,9 @@ __all__ = ['f1', 'ANY', 'COUNT_COLUMNS', 'LOG_ODDS', 'OVERLAP', 'TOLERANCE', 'TO
            'prob_histogram', 'Curve', 'roc_from_histogram', 'lesion_pieces', 'outline', 'outline_distances', 'hd95',
            'surface_dice', 'diagonal', 'case_scores', 'reliability', 'at', 'ratio', 'ece', 'Score', 'check_scores',
            'touched', 'found', 'lesion_class', 'image_class', 'malignancy', 'true_class', 'rank_auc', 'lesion_hits',
-           'calibrate', 'unbin', 'fit_temperature', 'RiskCoverage', 'risk_coverage', 'record_risk', 'operating_curve',
-           'choose_points', 'operating_table', 'lesion_table', 'score_records', 'confusion_logits', 'ConfusionMetric',
-           'fastai_metrics', 'background_floor', 'prevalence_from', 'tile_sums', 'batch_scores']
+           'calibrate', 'unbin', 'fit_temperature', 'RiskCoverage', 'risk_coverage', 'record_risk', 'top_peak',
+           'operating_curve', 'choose_points', 'operating_table', 'lesion_table', 'score_records', 'confusion_logits',
+           'ConfusionMetric', 'fastai_metrics', 'background_floor', 'prevalence_from', 'tile_sums', 'batch_scores']
 
 # %% ../nbs/06_metrics.ipynb #ca743b67
 import functools
@@ -924,6 +924,13 @@ def _share(values, thresholds, below=False):
     return (number if below else len(values) - number)/len(values)
 
 
+def top_peak(
+    record: dict,      # of `case_scores`
+) -> float:            # -1 where there is none
+    "The highest peak of an image's predicted lesions"
+    return max((lesion['peak'] for lesion in record['lesions']), default=-1.)
+
+
 def operating_curve(
     records,              # of `case_scores`
     thresholds=None,      # on the peak; default every one that changes something
@@ -935,7 +942,7 @@ def operating_curve(
     if thresholds is None:
         thresholds = np.unique([0., *every, *(np.nextafter(max(every), 2) for _ in every[:1])])
     thresholds = np.asarray(thresholds, float)
-    normal = [max((x['peak'] for x in r['lesions']), default=-1.) for r in records if not r['truths']]
+    normal = [top_peak(r) for r in records if not r['truths']]
     on, finds, false = (np.concatenate([np.asarray(row[k], float) for row in rows] or [[]]) for k in range(3))
     above = len(false) - np.searchsorted(np.sort(false), thresholds)
     return pd.DataFrame({'threshold': thresholds, 'missed': _share(on, thresholds, below=True),
@@ -949,7 +956,7 @@ def choose_points(
     limits=None,       # name -> the largest share of normal images that may raise an alarm; default `POINTS`
 ) -> dict:             # name -> threshold on the peak
     "Operating points: each the lowest threshold whose alarms stay within the limit"
-    normal = [max((x['peak'] for x in r['lesions']), default=-1.) for r in records if not r['truths']]
+    normal = [top_peak(r) for r in records if not r['truths']]
     if not normal:
         fail('operating points', 'need images without a lesion', 'add normal images to the validation part')
     normal = np.sort(normal)[::-1]

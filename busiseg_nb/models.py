@@ -91,6 +91,9 @@ def mean_logits(several, # tensors (N,C,H,W) of logits; one channel is the binar
     return z[:, 1:] - z[:, :1] if binary else z
 
 
+_UNUSED = ('conv_head', 'bn2') # of smp's EfficientNets: they lead to ImageNet's classifier
+
+
 class UNet(smp.Unet):
     "smp's U-Net from uint8 (or 0..1 float) images (N,C,H,W) to logits (N,classes,H,W), float32"
 
@@ -109,7 +112,8 @@ class UNet(smp.Unet):
             super().__init__(encoder_name, encoder_weights=encoder_weights, in_channels=in_channels,
                              classes=classes, decoder_channels=tuple(decoder_channels))
         if isinstance(self.encoder, EfficientNetBaseEncoder):
-            del self.encoder.conv_head, self.encoder.bn2
+            for layer in _UNUSED:
+                delattr(self.encoder, layer)
         self.input_norm = InputNorm(input_norm, in_channels)
         self.encoder_name, self.encoder_weights = encoder_name, encoder_weights
         self.in_channels, self.classes = in_channels, classes
@@ -523,7 +527,7 @@ def _model_folder(where, files_of_a_model=('config.json', 'model.safetensors')):
     return Path(paths[0]).parent
 
 
-_UNUSED = re.compile(r'(others\.\d+\.)?encoder\.(conv_head|bn2)\.')    # see `UNet`; older files have them
+_OF_UNUSED = re.compile(rf'(others\.\d+\.)?encoder\.({"|".join(_UNUSED)})\.')    # older files have them
 
 
 def _read_state(folder, arguments):
@@ -542,7 +546,7 @@ def _read_state(folder, arguments):
     except Exception as e:
         fail(folder/'config.json', f'describes no model that can be built ({str(e)[:80]})',
              'save the model again')
-    state = {name: t for name, t in state.items() if name in shapes or not _UNUSED.match(name)}
+    state = {name: t for name, t in state.items() if name in shapes or not _OF_UNUSED.match(name)}
     if shapes != {name: t.shape for name, t in state.items()}:
         fail(weights, 'does not fit the model in config.json', 'copy both files from the same folder')
     return state

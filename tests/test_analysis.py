@@ -137,8 +137,9 @@ def members(monkeypatch):
 
 
 def test_numbers_of_networks_are_compared_on_the_same_draws(members):
-    "Lesions missed, lesions and Dice of three images, with one network and with two"
-    one, two = [[1, 1, 0.], [0, 1, .8], [0, 2, .7]], [[0, 1, .3], [0, 1, .9], [1, 2, .6]]
+    "Lesions missed of how many, and Dice, of three images: with one network and with two"
+    one = [[(1, 1), (0., 1)], [(0, 1), (.8, 1)], [(0, 2), (.7, 1)]]
+    two = [[(0, 1), (.3, 1)], [(0, 1), (.9, 1)], [(1, 2), (.6, 1)]]
     rows = {1: np.array(one), 2: np.array(two)}
     out = members.summary(rows, {1: [.8, .9], 2: [.9, 1.]}, ['a', 'b', 'c'], 500)
     assert [out[k]['lesions_missed'][0] for k in rows] == [.25, .25]
